@@ -1,0 +1,47 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test check conformance bench lock clean
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(INSTALLED)  ## Set up .venv with the command at .venv/bin/dramatis.
+
+# pip byte-compiles what it installs; our own modules are compiled here. Without that a
+# start of the server takes twice as long.
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Dramatis needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --compile -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q server db
+	@touch $@
+
+demo: $(INSTALLED)  ## Register personas through a real MCP client, on a fresh embedded Postgres.
+	$(BIN)/python -m tests.demo
+
+test: $(INSTALLED)  ## Run the whole suite.
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Lint, types, import contracts, migrations.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports --no-cache
+
+conformance: $(INSTALLED)  ## Other people's MCP clients and the official suite (needs npm).
+	$(BIN)/python -m tests.conformance
+
+bench: $(INSTALLED)  ## Print ratios against raw baselines measured in the same run.
+	$(BIN)/python -m tests.benchmarks
+
+lock:  ## Compile requirements/*.txt from pyproject.toml (needs uv).
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/core.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --group dev -o requirements/dev.txt
+
+clean:  ## Remove what the targets above made.
+	rm -rf $(VENV) .demo dist build
