@@ -1,0 +1,218 @@
+"""Composition root: settings in, a running `App` out."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
+import psycopg.errors
+from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+import db.migrate
+from db.embedded import EmbeddedPostgres, EmbeddedUnavailable
+from db.session import BadDatabaseUrl, Database, connect
+from server import access
+from server.errors import Forbidden, Unavailable
+from server.rendering import environment
+from server.settings import Settings
+from server.work import App, DatabaseUnavailable
+
+OLDEST_POSTGRES = 16
+ATTACH_TIMEOUT_S = 8
+
+
+class DatabaseMisconfigured(Unavailable):
+    code = "database_misconfigured"
+
+
+class EmbeddedDatabaseFailed(Unavailable):
+    code = "embedded_database_failed"
+
+
+class SchemaOutdated(Unavailable):
+    code = "schema_outdated"
+
+
+class SchemaTooNew(Unavailable):
+    code = "schema_too_new"
+
+
+class MigrationRefused(Forbidden):
+    code = "migration_refused"
+
+
+class LoginBypassesIsolation(Forbidden):
+    code = "login_bypasses_isolation"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """What the connected login is and finds."""
+
+    server_major: int
+    login: str
+    bypasses_isolation: bool
+    owns_tables: bool
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A database at hand, and the URL of the login that may migrate it."""
+
+    database: Database
+    owner_url: str
+    embedded: bool
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncGenerator[App]:
+    """Attach to the database and build the app; the embedded server is started when needed.
+
+    Raises:
+        Unavailable: the database cannot be had, or its schema does not fit this code.
+        LoginBypassesIsolation: row-level security would not bind this login.
+        TenantNotFound: the tenant of the settings does not exist.
+    """
+    async with attach(settings) as attached:
+        with answering():
+            await _make_fit(attached)
+            async with AsyncSession(attached.database.engine) as session:
+                tenant_id = await access.tenant_id(session, settings.tenant)
+        yield App(
+            database=attached.database,
+            templates=environment(settings.templates),
+            data_root=settings.data_root,
+            prompt_tokens=settings.prompt_tokens,
+            skill_template=settings.skill_template,
+            tenant_id=tenant_id,
+        )
+
+
+@asynccontextmanager
+async def attach(settings: Settings) -> AsyncGenerator[Attached]:
+    """Hold the database: the external one, or the embedded server for as long as this is open.
+
+    Raises:
+        EmbeddedDatabaseFailed: the embedded server does not start here.
+        DatabaseMisconfigured: a URL cannot be read.
+    """
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        owner_url = settings.migration_url.get_secret_value() if settings.migration_url else url
+        embedded = None
+    else:
+        embedded = embedded_server(settings)
+        try:
+            at = await anyio.to_thread.run_sync(embedded.acquire)
+        except EmbeddedUnavailable as error:
+            raise EmbeddedDatabaseFailed(str(error), hint=error.hint) from error
+        url, owner_url = at.url(), at.url("dramatis_owner")
+    database = _connect(url, settings.pool_size, embedded)
+    try:
+        yield Attached(database, owner_url, embedded is not None)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await database.engine.dispose()
+        if embedded is not None:
+            embedded.release()
+
+
+def embedded_server(settings: Settings) -> EmbeddedPostgres:
+    return EmbeddedPostgres(settings.data_root, linger=settings.linger)
+
+
+async def inspect(attached: Attached) -> DatabaseState:
+    """Read what decides whether this login may serve."""
+    async with attached.database.engine.connect() as connection:
+        row = (await connection.execute(_STATE)).one()
+        revision = None
+        if row.migrated:
+            revision = await connection.scalar(
+                text("SELECT version_num FROM dramatis.alembic_version")
+            )
+    return DatabaseState(row.major, row.login, row.bypasses, row.owns, revision)
+
+
+async def migrate(attached: Attached) -> None:
+    """Bring the schema to this code's revision, as the login that owns it.
+
+    Raises:
+        SchemaTooNew: a newer Dramatis has migrated it already.
+        MigrationRefused: the login may not do it.
+    """
+    upgrade = partial(db.migrate.upgrade, attached.owner_url)
+    try:
+        await anyio.to_thread.run_sync(upgrade)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise MigrationRefused(
+            "The login may not create or change the schema.",
+            hint="Set DRAMATIS_MIGRATION_URL to a login that may, and run `dramatis migrate`.",
+        ) from error
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """Translate a database that does not answer; what it said may name hosts and logins."""
+    try:
+        with anyio.fail_after(ATTACH_TIMEOUT_S):
+            yield
+    except (OperationalError, InterfaceError, TimeoutError) as error:
+        raise DatabaseUnavailable from error
+
+
+async def _make_fit(attached: Attached) -> None:
+    """Refuse a database that does not fit; migrate the embedded one, which is ours alone."""
+    state = await inspect(attached)
+    if state.server_major < OLDEST_POSTGRES:
+        raise DatabaseMisconfigured(
+            f"This is PostgreSQL {state.server_major}; Dramatis needs {OLDEST_POSTGRES} or newer."
+        )
+    if state.bypasses_isolation:
+        raise LoginBypassesIsolation(
+            "The database login is a superuser or bypasses row-level security, so it cannot serve.",
+            hint="Add `options=-c role=dramatis_app` to DRAMATIS_DATABASE_URL after `dramatis"
+            " migrate`, or use a login of its own.",
+        )
+    known = db.migrate.revisions()
+    if state.revision == known[-1]:
+        return
+    if state.revision is not None and state.revision not in known:
+        raise SchemaTooNew(
+            f"The database is at revision {state.revision}, newer than this Dramatis"
+            f" ({known[-1]}).",
+            hint="Update dramatis-mcp on this machine.",
+        )
+    if not attached.embedded:
+        raise SchemaOutdated(
+            f"The database is at revision {state.revision or 'none'}; this Dramatis needs"
+            f" {known[-1]}.",
+            hint="Run `dramatis migrate`: an external database is never migrated unasked.",
+        )
+    await migrate(attached)
+
+
+def _connect(url: str, pool_size: int, embedded: EmbeddedPostgres | None) -> Database:
+    before_connect = embedded.ensure_running if embedded is not None else None
+    try:
+        return connect(url, pool_size=pool_size, before_connect=before_connect)
+    except BadDatabaseUrl:
+        raise DatabaseMisconfigured(
+            "DRAMATIS_DATABASE_URL is no PostgreSQL URL.",
+            hint="Write it as postgresql://user:password@host:5432/database.",
+        ) from None
+
+
+_STATE = text(
+    "SELECT current_setting('server_version_num')::int / 10000 AS major, current_user AS login,"
+    " r.rolsuper OR r.rolbypassrls AS bypasses,"
+    " EXISTS (SELECT FROM pg_tables"
+    "  WHERE schemaname = 'dramatis' AND tableowner = current_user) AS owns,"
+    " to_regclass('dramatis.alembic_version') IS NOT NULL AS migrated"
+    " FROM pg_roles r WHERE r.rolname = current_user"
+)

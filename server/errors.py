@@ -1,0 +1,96 @@
+"""Failures a caller can act on. Anything else is a bug and keeps its traceback."""
+
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class DramatisError(Exception):
+    """Base of every expected failure.
+
+    `code` is part of the public contract; the message may change. `hint` tells the caller,
+    often a model, what to try next. Neither holds SQL, connection strings or absolute paths.
+    """
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} {self.hint}" if self.hint else message
+
+
+class NotFound(DramatisError):
+    """What was asked for does not exist, or not for this caller."""
+
+
+class Conflict(DramatisError):
+    """The request clashes with what is already there."""
+
+
+class Invalid(DramatisError):
+    """The values cannot be accepted as they are."""
+
+    code = "invalid"
+
+
+class Forbidden(DramatisError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+
+
+class Unavailable(DramatisError):
+    """Something outside us is down; the same call may work later."""
+
+
+class AssetsFailed(DramatisError):
+    """The row is committed and its files are not all written. Repairing is safe at any time."""
+
+    code = "assets_failed"
+
+
+def parse(shape: type[M], **values: Any) -> M:
+    """Build `shape`, which carries the rules for `values`.
+
+    Raises:
+        Invalid: every field that breaks a rule, with the rule.
+    """
+    try:
+        return shape.model_validate(values)
+    except ValidationError as error:
+        raise refused(error) from None
+
+
+def refused(error: ValidationError, known: list[str] | None = None) -> Invalid:
+    """Say in a sentence per field what a validation refused.
+
+    The rejected values are not repeated: they may be long, or secret.
+    """
+    sentences: list[str] = []
+    for problem in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in problem["loc"]) or "value"
+        sentences.append(f"{field}: {_rule(problem['type'], problem['msg'])}.")
+    unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+    hint = f"Known: {', '.join(known)}." if unknown and known else None
+    return Invalid(" ".join(sentences), hint=hint)
+
+
+def _rule(kind: str, message: str) -> str:
+    match kind:
+        case "missing":
+            return "is required"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return "is not known here"
+        case "string_too_short":
+            return "must not be empty or blank"
+        case "string_type":
+            return "must be text"
+        case _:
+            message = message.removeprefix("Value error, ")
+            return message[:1].lower() + message[1:]

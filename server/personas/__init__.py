@@ -1,0 +1,1 @@
+"""Roles, the personas that have them, and the personas' files."""

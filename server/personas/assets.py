@@ -1,0 +1,144 @@
+"""Asset directories: what the templates seed and people and agents then edit.
+
+Everything here blocks on the file system: call it in a worker thread.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment
+
+from server.errors import Conflict
+from server.personas.shapes import FILE_BYTES, AssetFile, AssetState
+
+SKILL = "skill.md"
+EXPERIENCE = "experience.md"
+FILES = (SKILL, EXPERIENCE)
+
+SKILL_TEMPLATES = {"standard": "assets/skill.md", "detailed": "assets/skill-detailed.md"}
+
+
+class FileNotText(Conflict):
+    code = "file_not_text"
+
+
+class FileTooLarge(Conflict):
+    code = "file_too_large"
+
+
+def directory(data_root: Path, slug: str) -> Path:
+    return data_root / "personas" / slug
+
+
+def state(folder: Path) -> AssetState:
+    return AssetState(
+        directory=folder.is_dir(),
+        skill=(folder / SKILL).is_file(),
+        experience=(folder / EXPERIENCE).is_file(),
+    )
+
+
+def seed(
+    templates: Environment, folder: Path, *, name: str, role: str, skill_template: str
+) -> list[str]:
+    """Write the files that are missing; an existing one is never touched.
+
+    Returns:
+        The names of the files this call made.
+
+    Raises:
+        OSError: some file could not be written; the others may have been.
+        jinja2.TemplateError: a template of the operator's is broken; nothing was written.
+    """
+    sources = {SKILL: SKILL_TEMPLATES[skill_template], EXPERIENCE: "assets/experience.md"}
+    rendered = {
+        file: templates.get_template(source).render(name=name, role=role)
+        for file, source in sources.items()
+        if not (folder / file).exists()
+    }
+    _make(folder)
+    return [file for file, text in rendered.items() if _place(folder / file, text, os.link)]
+
+
+def read(folder: Path, file: str) -> AssetFile:
+    """Read a file as it is.
+
+    Raises:
+        FileNotText: it is not UTF-8 text.
+        FileTooLarge: somebody made it larger than a tool may write.
+    """
+    path = folder / file
+    try:
+        raw = path.read_bytes()
+        modified = path.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return AssetFile(exists=False, path=str(path))
+    if len(raw) > FILE_BYTES:
+        raise FileTooLarge(
+            f"{file} of {folder.name} is {len(raw):,} bytes; the limit is {FILE_BYTES:,}.",
+            hint="Shorten it in an editor.",
+        )
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise FileNotText(
+            f"{file} of {folder.name} is not UTF-8 text.", hint="Save it as UTF-8 in an editor."
+        )
+    return AssetFile(
+        exists=True,
+        path=str(path),
+        content=text,
+        sha256=sha256(text),
+        size_bytes=len(raw),
+        last_modified=datetime.fromtimestamp(modified, UTC),
+    )
+
+
+def replace(folder: Path, file: str, text: str) -> None:
+    """Put a new text in the place of whatever is there: readers see the old or the new, whole.
+
+    Raises:
+        OSError: nothing was changed.
+    """
+    _make(folder)
+    _place(folder / file, text, _replace_durably)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        # Following it would write outside the data root.
+        raise NotADirectoryError(20, "is a symbolic link")
+
+
+def _place(path: Path, text: str, into_place: Callable[[Path, Path], None]) -> bool:
+    """Write beside `path`, then move into place. False when a file was made there meanwhile."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        with beside.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+        into_place(beside, path)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def _replace_durably(beside: Path, path: Path) -> None:
+    """Rename over what people wrote only when the new text has reached the disk."""
+    if path.exists():
+        beside.chmod(path.stat().st_mode & 0o777)
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)

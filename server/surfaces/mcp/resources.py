@@ -1,0 +1,183 @@
+"""Personas and roles as resources: listed a page at a time, readable, completable."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from mcp import MCPError
+from mcp.server import MCPServer
+from mcp.server.mcpserver import ResourceSecurity
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.types import (
+    INVALID_PARAMS,
+    Annotations,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    ListResourcesResult,
+    PaginatedRequestParams,
+    PromptReference,
+    Resource,
+)
+
+from server.surfaces.mcp.attachment import Attachment
+from server.surfaces.mcp.late import Late
+from server.surfaces.mcp.notices import persona_uris
+from server.surfaces.mcp.toolset import (
+    Ctx,
+    Request,
+    protocol_refusals,
+    resource_refusals,
+    use_case,
+)
+
+if TYPE_CHECKING:
+    from server.personas import files, queries
+    from server.personas.shapes import AssetFile, PersonaSummary, Role
+else:
+    files = Late("server.personas.files")
+    queries = Late("server.personas.queries")
+
+PAGE = 50
+COMPLETIONS = 100
+MARKDOWN = "text/markdown"
+# A role's name is looked up in the database and is never a path.
+ROLE_NAME = ResourceSecurity(exempt_params=frozenset({"name"}))
+
+
+def add_resources(server: MCPServer[Attachment]) -> None:
+    @server.resource(
+        "persona://{slug}", name="persona", title="Persona", mime_type="application/json"
+    )
+    async def persona(slug: str, ctx: Ctx) -> str:
+        """A persona: role, description, status, and the state of its files."""
+        with resource_refusals():
+            async with use_case(ctx) as work:
+                found = await queries.get_persona(work, slug)
+        if found.persona is None:
+            raise ResourceNotFoundError(f"No persona has the slug {slug!r}.")
+        return found.persona.model_dump_json(indent=2)
+
+    @server.resource(
+        "persona://{slug}/skill.md",
+        name="persona_skill",
+        title="Skill",
+        mime_type=MARKDOWN,
+        annotations=Annotations(audience=["assistant"], priority=0.8),
+    )
+    async def skill(slug: str, ctx: Ctx) -> str:
+        """Who a persona is and how it works."""
+        with resource_refusals():
+            async with use_case(ctx) as work:
+                return _content((await files.read_files(work, slug, "skill")).skill, slug)
+
+    @server.resource(
+        "persona://{slug}/experience.md",
+        name="persona_experience",
+        title="Experience",
+        mime_type=MARKDOWN,
+        annotations=Annotations(audience=["assistant"], priority=0.5),
+    )
+    async def experience(slug: str, ctx: Ctx) -> str:
+        """What a persona has learned, newest first."""
+        with resource_refusals():
+            async with use_case(ctx) as work:
+                return _content((await files.read_files(work, slug, "experience")).experience, slug)
+
+    @server.resource(
+        "role://{name}",
+        name="role",
+        title="Role",
+        mime_type="application/json",
+        security=ROLE_NAME,
+    )
+    async def role(name: str, ctx: Ctx) -> str:
+        """A role and its personas."""
+        with resource_refusals():
+            async with use_case(ctx) as work:
+                looked_up = await queries.lookup_role(work, name)
+        if not looked_up.found:
+            raise ResourceNotFoundError(f"No role is called {name!r}.")
+        return looked_up.model_dump_json(indent=2)
+
+    _serve_listing(server)
+    _serve_completions(server)
+
+
+def _serve_listing(server: MCPServer[Attachment]) -> None:
+    async def list_resources(
+        ctx: Request, params: PaginatedRequestParams | None
+    ) -> ListResourcesResult:
+        """Personas, newest first, then roles. The cursor says which, and how far."""
+        kind, _, cursor = ((params and params.cursor) or "personas:").partition(":")
+        if kind not in ("personas", "roles"):
+            raise MCPError(code=INVALID_PARAMS, message="invalid: cursor: is not one of ours.")
+        with protocol_refusals():
+            async with use_case(ctx) as work:
+                if kind == "roles":
+                    roles = await queries.list_roles(work, after=cursor, limit=PAGE)
+                    following = f"roles:{roles[-1].name}" if len(roles) == PAGE else None
+                    return ListResourcesResult(
+                        resources=[_listed_role(role) for role in roles], next_cursor=following
+                    )
+                page = await queries.list_personas(work, limit=PAGE, cursor=cursor or None)
+        fixed = [] if cursor else await server.list_resources()
+        return ListResourcesResult(
+            resources=[*fixed, *(r for persona in page.personas for r in _listed(persona))],
+            next_cursor=f"personas:{page.next_cursor}" if page.next_cursor else "roles:",
+        )
+
+    low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # no public way
+    low.add_request_handler("resources/list", PaginatedRequestParams, list_resources)
+
+
+def _serve_completions(server: MCPServer[Attachment]) -> None:
+    async def complete(ctx: Request, params: CompleteRequestParams) -> CompleteResult:
+        ref, argument = params.ref, params.argument
+        uri = "" if isinstance(ref, PromptReference) else ref.uri
+        hits: list[str] = []
+        with protocol_refusals():
+            async with use_case(ctx) as work:
+                if argument.name in ("persona", "slug"):
+                    hits = await queries.slugs_starting_with(work, argument.value, COMPLETIONS + 1)
+                elif argument.name == "name" and uri.startswith("role://"):
+                    hits = await queries.roles_starting_with(work, argument.value, COMPLETIONS + 1)
+        return CompleteResult(
+            completion=Completion(values=hits[:COMPLETIONS], has_more=len(hits) > COMPLETIONS)
+        )
+
+    low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # needs the request
+    low.add_request_handler("completion/complete", CompleteRequestParams, complete)
+
+
+def _listed(persona: "PersonaSummary") -> list[Resource]:
+    who = f"{persona.name}, {persona.role}"
+    about, skill, experience, _ = persona_uris(persona.slug)
+    return [
+        Resource(uri=about, name=persona.slug, title=who, mime_type="application/json"),
+        Resource(
+            uri=skill, name=f"{persona.slug} skill", title=f"Skill of {who}", mime_type=MARKDOWN
+        ),
+        Resource(
+            uri=experience,
+            name=f"{persona.slug} experience",
+            title=f"Experience of {who}",
+            mime_type=MARKDOWN,
+        ),
+    ]
+
+
+def _listed_role(role: "Role") -> Resource:
+    return Resource(
+        uri=f"role://{quote(role.name, safe='')}",
+        name=f"role {role.name}",
+        title=f"{role.label}: {role.persona_count} personas",
+        mime_type="application/json",
+    )
+
+
+def _content(file: "AssetFile | None", slug: str) -> str:
+    if file is None or file.content is None:
+        raise ResourceNotFoundError(
+            f"{slug} lacks this file. repair_persona_assets writes it from the template."
+        )
+    return file.content

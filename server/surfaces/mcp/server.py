@@ -1,0 +1,137 @@
+"""Put the toolsets in front of the app."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from mcp.server import CacheHint, MCPServer
+from mcp.server.context import CallNext, HandlerResult
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, InputRequiredResult
+
+from server.errors import Invalid
+from server.surfaces.mcp.arguments import make_strict, readable
+from server.surfaces.mcp.attachment import Attachment
+from server.surfaces.mcp.notices import serve_subscriptions
+from server.surfaces.mcp.personas import PERSONAS
+from server.surfaces.mcp.prompts import add_prompts
+from server.surfaces.mcp.resources import add_resources
+from server.surfaces.mcp.skills import Skills, add_skill_resource
+from server.surfaces.mcp.toolset import Request, Toolset
+
+if TYPE_CHECKING:
+    from server.work import OpenApp
+
+TOOLSETS = {toolset.name: toolset for toolset in (PERSONAS,)}
+
+INSTRUCTIONS = """\
+Use Dramatis when the user speaks of personas, roles or the people of their AI team: to add one \
+("register Con as a developer"), to find who does a kind of work, or to work as one of them.
+
+- To work as a persona, call become_persona and follow what it returns. `/dramatis:become_persona` \
+is the same for people.
+- Before adding one, call lookup_role or list_personas: the same name and role again makes a \
+second persona.
+- A persona is meant by slug (`developer-con-1`), id, name, or an unambiguous part of its name. When \
+several fit, ask the user which.
+- skill.md says who a persona is: read it with read_persona_files, pass its sha256 on when you \
+replace it with write_persona_skill. experience.md is a log: add_persona_experience after a piece \
+of work that taught something.
+- Archive with update_persona instead of deleting; only the user deletes, with `dramatis persona \
+delete`.
+"""
+FIVE_MINUTES = CacheHint(ttl_ms=300_000, scope="public")
+
+
+class Dramatis(MCPServer[Attachment]):
+    def make_strict(self, name: str) -> None:
+        tool = self._tool_manager.get_tool(name)
+        assert tool is not None
+        make_strict(tool)
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        context: Context[Attachment, Any] | None = None,
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            tool = self._tool_manager.get_tool(name)
+            raise readable(tool, error) if tool is not None else error from error.__cause__
+
+
+def build(
+    open_app: "OpenApp", *, toolsets: Sequence[str] = ("personas",), read_only: bool = False
+) -> Dramatis:
+    """Build the server. The app is opened when the first request has been answered.
+
+    Args:
+        read_only: leave out the tools that write.
+
+    Raises:
+        Invalid: a toolset is unknown.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Attachment]) -> AsyncGenerator[Attachment]:
+        attachment = Attachment(open_app, read_only=read_only)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(attachment.hold)
+            try:
+                yield attachment
+            finally:
+                tasks.cancel_scope.cancel()
+
+    server = Dramatis(
+        "dramatis",
+        title="Dramatis",
+        description="The cast of your AI team: named personas for coding agents.",
+        instructions=INSTRUCTIONS,
+        version=version("dramatis-mcp"),
+        lifespan=lifespan,
+        log_level="WARNING",
+        extensions=[Skills()],
+        middleware=[_attach_after_the_first_answer],
+        cache_hints={
+            "tools/list": FIVE_MINUTES,
+            "prompts/list": FIVE_MINUTES,
+            "resources/templates/list": FIVE_MINUTES,
+            "server/discover": FIVE_MINUTES,
+        },
+    )
+    for name in toolsets:
+        _add(server, name, read_only=read_only)
+    add_resources(server)
+    add_skill_resource(server)
+    add_prompts(server)
+    serve_subscriptions(server)
+    return server
+
+
+def _add(server: Dramatis, name: str, *, read_only: bool) -> None:
+    toolset: Toolset | None = TOOLSETS.get(name)
+    if toolset is None:
+        raise Invalid(f"No toolset is called {name!r}.", hint=f"Known: {', '.join(TOOLSETS)}.")
+    for tool in toolset.tools:
+        if read_only and tool.writes:
+            continue
+        server.add_tool(
+            tool.function,
+            title=tool.title,
+            description=" ".join((tool.function.__doc__ or "").split()),
+            annotations=tool.annotations,
+            structured_output=not tool.prose,
+            meta=tool.meta,
+        )
+        server.make_strict(tool.function.__name__)
+
+
+async def _attach_after_the_first_answer(ctx: Request, call_next: CallNext) -> HandlerResult:
+    result = await call_next(ctx)
+    ctx.lifespan_context.begin()
+    return result
