@@ -78,8 +78,8 @@ async def open_app(settings: Settings) -> AsyncGenerator[App]:
         TenantNotFound: the tenant of the settings does not exist.
     """
     async with attach(settings) as attached:
+        await _make_fit(attached)
         with answering():
-            await _make_fit(attached)
             async with AsyncSession(attached.database.engine) as session:
                 tenant_id = await access.tenant_id(session, settings.tenant)
         yield App(
@@ -163,12 +163,22 @@ def answering() -> Generator[None]:
         with anyio.fail_after(ATTACH_TIMEOUT_S):
             yield
     except (OperationalError, InterfaceError, TimeoutError) as error:
+        # A server that answers and declines says FATAL; what else it says names logins and hosts.
+        if "FATAL" in str(error):
+            raise DatabaseMisconfigured(
+                "The database server refuses the connection.",
+                hint="Check login, password and database name in DRAMATIS_DATABASE_URL; a role in"
+                " its options has to exist (`dramatis migrate` makes dramatis_app).",
+            ) from error
         raise DatabaseUnavailable from error
+    except EmbeddedUnavailable as error:
+        raise EmbeddedDatabaseFailed(str(error), hint=error.hint) from error
 
 
 async def _make_fit(attached: Attached) -> None:
     """Refuse a database that does not fit; migrate the embedded one, which is ours alone."""
-    state = await inspect(attached)
+    with answering():
+        state = await inspect(attached)
     if state.server_major < OLDEST_POSTGRES:
         raise DatabaseMisconfigured(
             f"This is PostgreSQL {state.server_major}; Dramatis needs {OLDEST_POSTGRES} or newer."

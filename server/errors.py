@@ -1,5 +1,6 @@
 """Failures a caller can act on. Anything else is a bug and keeps its traceback."""
 
+import re
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -91,6 +92,8 @@ def _rule(kind: str, message: str) -> str:
             return "must not be empty or blank"
         case "string_type":
             return "must be text"
+        case "string_unicode":
+            return "must be valid Unicode text"
         case _:
             message = message.removeprefix("Value error, ")
-            return message[:1].lower() + message[1:]
+            return re.sub(r"^(String|Input) should", "must", message)

@@ -13,7 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.session import Database
-from server.errors import DramatisError, Unavailable
+from db.unavailable import EmbeddedUnavailable
+from server.errors import Unavailable
 
 Scope = Literal["personas:read", "personas:write", "tenants:write"]
 SCOPES: frozenset[Scope] = frozenset(("personas:read", "personas:write", "tenants:write"))
@@ -67,8 +68,8 @@ class App:
                 await _begin(session)
                 yield Work(session, caller, self)
                 await session.commit()
-        except DramatisError:
-            raise
+        except EmbeddedUnavailable as error:
+            raise DatabaseUnavailable from error
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseUnavailable from error
         except DBAPIError as error:

@@ -156,6 +156,9 @@ async def client(mcp: Dramatis, request: pytest.FixtureRequest) -> AsyncIterator
         yield client
 
 
+but = replace
+
+
 def external(url: str, data_root: Path) -> Settings:
     return Settings(database_url=SecretStr(url), data_root=data_root)
 

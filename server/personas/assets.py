@@ -26,6 +26,10 @@ class FileNotText(Conflict):
     code = "file_not_text"
 
 
+class FileNotReadable(Conflict):
+    code = "file_not_readable"
+
+
 class FileTooLarge(Conflict):
     code = "file_too_large"
 
@@ -69,6 +73,7 @@ def read(folder: Path, file: str) -> AssetFile:
 
     Raises:
         FileNotText: it is not UTF-8 text.
+        FileNotReadable: the file system refuses.
         FileTooLarge: somebody made it larger than a tool may write.
     """
     path = folder / file
@@ -77,6 +82,11 @@ def read(folder: Path, file: str) -> AssetFile:
         modified = path.stat().st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return AssetFile(exists=False, path=str(path))
+    except OSError as error:
+        raise FileNotReadable(
+            f"{file} of {folder.name} cannot be read: {reason(error)}.",
+            hint="Check its permissions, and that it is a file.",
+        ) from error
     if len(raw) > FILE_BYTES:
         raise FileTooLarge(
             f"{file} of {folder.name} is {len(raw):,} bytes; the limit is {FILE_BYTES:,}.",
@@ -108,6 +118,11 @@ def replace(folder: Path, file: str, text: str) -> None:
     """
     _make(folder)
     _place(folder / file, text, _replace_durably)
+
+
+def reason(error: OSError) -> str:
+    """Say why the file system refused, without the path that the error names."""
+    return (error.strerror or "the disk refused").lower()
 
 
 def sha256(text: str) -> str:

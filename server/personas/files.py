@@ -14,10 +14,10 @@ from sqlalchemy import Select, func, select
 from db.tables import PersonaRow, SkillVersionRow
 from server import audit
 from server.access import require
-from server.errors import Conflict, Invalid, NotFound, parse
+from server.errors import AssetsFailed, Conflict, Invalid, NotFound, parse
 from server.personas import assets
 from server.personas.queries import the_persona
-from server.personas.service import assets_failed, refuse_archived
+from server.personas.service import refuse_archived
 from server.personas.shapes import (
     FILE_BYTES,
     AssetFile,
@@ -236,7 +236,10 @@ async def _replace(work: Work, row: PersonaRow, file: str, text: str) -> None:
     try:
         await anyio.to_thread.run_sync(assets.replace, folder, file, text)
     except OSError as error:
-        raise assets_failed(row, error) from error
+        raise AssetsFailed(
+            f"{file} of {row.slug} could not be written: {assets.reason(error)}. It is as it was.",
+            hint=f"Make personas/{row.slug} in the data root writable and try again.",
+        ) from error
 
 
 def entries(log: str) -> str:

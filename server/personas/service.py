@@ -168,13 +168,13 @@ def refuse_archived(row: PersonaRow, *, unless: bool = False) -> None:
         )
 
 
-def assets_failed(row: PersonaRow, error: OSError | TemplateError) -> AssetsFailed:
-    """Say that files are missing, whose, and what to do; paths stay relative."""
+def seeding_failed(row: PersonaRow, error: OSError | TemplateError) -> AssetsFailed:
+    """Say whose files are missing, why, and what to do; paths stay relative."""
     if isinstance(error, TemplateError):
         reason = f"a template is broken ({error.message})"
         remedy = "Mend the template in the folder that DRAMATIS_TEMPLATES names"
     else:
-        reason = (error.strerror or "the disk refused").lower()
+        reason = assets.reason(error)
         remedy = f"Make personas/{row.slug} in the data root writable"
     return AssetsFailed(
         f"Persona {row.id} ({row.slug}) is registered, but not all of its files could be"
@@ -195,7 +195,7 @@ async def _seed(app: App, row: PersonaRow) -> list[str]:
     try:
         return await anyio.to_thread.run_sync(seed)
     except (OSError, TemplateError) as error:
-        raise assets_failed(row, error) from error
+        raise seeding_failed(row, error) from error
 
 
 async def _role(work: Work, label: str) -> tuple[RoleRow, bool]:

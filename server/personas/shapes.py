@@ -14,20 +14,16 @@ PAGE_LIMIT = 100
 Status = Literal["active", "archived"]
 
 
-def _encodable(text: str) -> str:
-    """Refuse what neither a UTF-8 file nor Postgres can hold."""
+def _storable(text: str) -> str:
+    """Refuse the one character that Postgres cannot hold."""
     if "\0" in text:
         raise ValueError("must not contain the NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be valid Unicode text") from None
     return text
 
 
 def _line(text: str) -> str:
     """Accept one line of visible text, in its composed form, so that equal names are equal."""
-    _encodable(text)
+    _storable(text)
     if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
         raise ValueError("must not contain control characters or line breaks")
     if any(unicodedata.bidirectional(char) in _BIDI_CONTROLS for char in text):
@@ -38,14 +34,14 @@ def _line(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    _encodable(text)
+    _storable(text)
     if any(unicodedata.category(char) == "Cc" and char not in "\n\r\t" for char in text):
         raise ValueError("must not contain control characters")
     return text
 
 
 def _fits_a_file(text: str) -> str:
-    _encodable(text)
+    _storable(text)
     if len(text.encode()) > FILE_BYTES:
         raise ValueError(f"must be at most {FILE_BYTES:,} bytes of UTF-8")
     return text
@@ -68,7 +64,7 @@ Description = Annotated[
 Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    AfterValidator(_encodable),
+    AfterValidator(_storable),
 ]
 FileText = Annotated[str, AfterValidator(_fits_a_file)]
 EntryText = Annotated[

@@ -1,17 +1,32 @@
+from pathlib import Path
+
 import pytest
 from dirty_equals import IsDatetime, IsPositiveInt
 from inline_snapshot import snapshot
+from sqlalchemy import func, select
 
+from db.tables import AuditRow, PersonaRow, RoleRow
+from server.errors import AssetsFailed, Forbidden, Invalid
+from server.personas import queries, service
 from server.personas.service import register_persona
-from server.work import App, Caller
+from server.personas.shapes import Registered
+from server.rendering import environment
+from server.work import READ_SCOPES, App, Caller
+from tests.conftest import but
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_registering_records_the_persona_and_seeds_its_files(app: App, caller: Caller):
-    persona = await register_persona(app, caller, name="Con", role="Developer")
+async def counted(app: App, caller: Caller) -> tuple[int, int]:
+    async with app.work(caller) as work:
+        roles = await work.session.scalar(select(func.count()).select_from(RoleRow))
+        personas = await work.session.scalar(select(func.count()).select_from(PersonaRow))
+    return roles or 0, personas or 0
 
-    folder = app.data_root / "personas" / persona.slug
+
+async def test_registering_records_the_persona_and_seeds_its_files(app: App, caller: Caller):
+    persona = await register_persona(app, caller, name=" Con ", role=" Developer ")
+
     assert persona.model_dump() == {
         "id": IsPositiveInt(),
         "slug": f"developer-con-{persona.id}",
@@ -21,11 +36,16 @@ async def test_registering_records_the_persona_and_seeds_its_files(app: App, cal
         "description": None,
         "created_at": IsDatetime(),
         "updated_at": IsDatetime(),
-        "path": str(folder),
+        "path": str(app.data_root / "personas" / persona.slug),
         "assets": {"directory": True, "skill": True, "experience": True},
         "role_created": True,
     }
-    assert (folder / "skill.md").read_text() == snapshot("""\
+
+
+async def test_a_new_skill_asks_for_what_belongs_there(app: App, caller: Caller):
+    persona = await register_persona(app, caller, name="Con", role="Developer")
+
+    assert (Path(persona.path) / "skill.md").read_text(encoding="utf-8") == snapshot("""\
 # Con — developer
 
 ## Core Identity
@@ -40,3 +60,239 @@ async def test_registering_records_the_persona_and_seeds_its_files(app: App, cal
 
 [How Con speaks: tone, length, what they always say and never say.]
 """)
+
+
+async def test_a_new_experience_log_says_how_it_is_kept(app: App, caller: Caller):
+    persona = await register_persona(app, caller, name="Con", role="developer")
+
+    assert (Path(persona.path) / "experience.md").read_text(encoding="utf-8") == snapshot("""\
+# Experience Log — Con
+
+<!-- Append-only: the newest entry stands on top and earlier ones are never rewritten. -->
+<!-- Curate periodically: move what has proved itself into skill.md. -->
+""")
+
+
+async def test_a_detailed_skill_has_further_sections(app: App, caller: Caller):
+    persona = await register_persona(
+        but(app, skill_template="detailed"), caller, name="Con", role="developer"
+    )
+
+    skill = (Path(persona.path) / "skill.md").read_text(encoding="utf-8")
+    assert [line for line in skill.splitlines() if line.startswith("#")] == snapshot(
+        [
+            "# Con — developer",
+            "## Core Identity",
+            "## Skills & Preferences",
+            "## Communication Style",
+            "## Decision Boundaries",
+            "## Working Method",
+            "## Quality Bar",
+            "## Anti-Patterns",
+        ]
+    )
+    assert "\n\n\n" not in skill
+
+
+async def test_a_name_is_data_in_a_template_and_never_its_source(app: App, caller: Caller):
+    name = "{{7*7}} & {% raw %} <i>"
+
+    persona = await register_persona(app, caller, name=name, role="developer")
+
+    skill = (Path(persona.path) / "skill.md").read_text(encoding="utf-8")
+    assert skill.startswith(f"# {name} — developer\n")
+    assert skill.endswith("\n")
+
+
+async def test_operators_can_replace_a_template(app: App, caller: Caller, tmp_path: Path):
+    folder = tmp_path / "templates"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "assets" / "skill.md").write_text("House style for {{ name }}\n")
+
+    persona = await register_persona(
+        but(app, templates=environment(folder)), caller, name="Con", role="developer"
+    )
+
+    assert (Path(persona.path) / "skill.md").read_text() == "House style for Con\n"
+    assert (Path(persona.path) / "experience.md").read_text().startswith("# Experience Log")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc", "a/b", "C:\\x", "王芳", "{{7*7}}", "🦊", "con", "-", "x" * 100],
+)
+async def test_whatever_the_name_nothing_is_written_outside_one_directory(
+    app: App, caller: Caller, name: str
+):
+    persona = await register_persona(app, caller, name=name, role="../role")
+
+    written = {path for path in app.data_root.rglob("*") if path.is_file()}
+    folder = app.data_root / "personas" / persona.slug
+    assert persona.name == name
+    assert written == {folder / "skill.md", folder / "experience.md"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "", "role": "developer"}, "name: must not be empty or blank."),
+        ({"name": " \t ", "role": "developer"}, "name: must not be empty or blank."),
+        ({"name": "\u200b", "role": "developer"}, "name: must not be empty or blank."),
+        ({"name": "Con", "role": " "}, "role: must not be empty or blank."),
+        ({"name": 7, "role": "developer"}, "name: must be text."),
+        ({"name": None, "role": "developer"}, "name: must be text."),
+        (
+            {"name": "x" * 5000, "role": "developer"},
+            "name: must have at most 100 characters.",
+        ),
+        ({"name": "Con", "role": "x" * 101}, "role: must have at most 100 characters."),
+        (
+            {"name": "Con", "role": "developer", "description": "x" * 10_001},
+            "description: must have at most 10000 characters.",
+        ),
+        (
+            {"name": "Con\nEve", "role": "developer"},
+            "name: must not contain control characters or line breaks.",
+        ),
+        ({"name": "Con\0", "role": "developer"}, "name: must not contain the NUL character."),
+        ({"name": "Con\ud800", "role": "developer"}, "name: must be valid Unicode text."),
+        (
+            {"name": "Con\u202egpj", "role": "developer"},
+            "name: must not contain characters that change the writing direction.",
+        ),
+        (
+            {"name": "Con", "role": "developer", "description": "a\x1bb"},
+            "description: must not contain control characters.",
+        ),
+        (
+            {"name": "", "role": ""},
+            "name: must not be empty or blank. role: must not be empty or blank.",
+        ),
+    ],
+)
+async def test_values_that_break_a_rule_are_refused_by_field_and_leave_nothing(
+    app: App, caller: Caller, values: dict[str, str], message: str
+):
+    with pytest.raises(Invalid) as refused:
+        await register_persona(app, caller, **values)
+
+    assert str(refused.value) == message
+    assert await counted(app, caller) == (0, 0)
+    assert list(app.data_root.iterdir()) == []
+
+
+async def test_a_role_is_found_in_any_case_and_keeps_its_first_spelling(app: App, caller: Caller):
+    first = await register_persona(app, caller, name="Con", role="QA Lead")
+    second = await register_persona(app, caller, name="Eve", role="qa lead")
+
+    async with app.work(caller) as work:
+        (role,) = await queries.list_roles(work)
+    assert (first.role_created, second.role_created) == (True, False)
+    assert (role.name, role.label, role.persona_count) == ("qa lead", "QA Lead", 2)
+
+
+async def test_a_second_registration_of_a_name_gets_a_slug_and_files_of_its_own(
+    app: App, caller: Caller
+):
+    first = await register_persona(app, caller, name="Con", role="developer")
+    skill = Path(first.path) / "skill.md"
+    skill.write_text("mine")
+
+    second = await register_persona(app, caller, name="Con", role="developer")
+
+    assert second.id > first.id
+    assert second.path != first.path
+    assert skill.read_text() == "mine"
+
+
+async def test_the_first_persona_of_a_fresh_database_is_number_one(own_app: App):
+    caller = Caller("operator", "tester", own_app.tenant_id)
+
+    persona = await register_persona(own_app, caller, name="Con", role="developer")
+
+    assert persona.slug == "developer-con-1"
+
+
+async def test_the_row_stays_when_the_files_cannot_be_written_and_repair_heals_it(
+    app: App, caller: Caller
+):
+    (app.data_root / "personas").write_text("in the way")
+
+    with pytest.raises(AssetsFailed) as failed:
+        await register_persona(app, caller, name="Con", role="developer")
+
+    async with app.work(caller) as work:
+        (listed,) = (await queries.list_personas(work)).personas
+        assert await service.broken_personas(work) == [listed.slug]
+    assert listed.assets.complete is False
+    assert str(failed.value) == (
+        f"Persona {listed.id} ({listed.slug}) is registered, but not all of its files could be"
+        f" written: not a directory. Make personas/{listed.slug} in the data root writable, then call"
+        f" repair_persona_assets or `dramatis persona repair {listed.slug}`."
+    )
+
+    (app.data_root / "personas").unlink()
+    async with app.work(caller) as work:
+        healed = await service.repair_assets(work, listed.slug)
+        again = await service.repair_assets(work, listed.slug)
+    assert (healed.created, again.created) == (["skill.md", "experience.md"], [])
+    assert again.assets.complete is True
+
+
+async def test_a_broken_template_is_a_failure_of_the_files_and_not_of_the_registration(
+    app: App, caller: Caller, tmp_path: Path
+):
+    folder = tmp_path / "templates"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "assets" / "skill.md").write_text("{{ nme }}")
+
+    with pytest.raises(AssetsFailed, match=r"a template is broken \('nme' is undefined\)"):
+        await register_persona(
+            but(app, templates=environment(folder)), caller, name="Con", role="developer"
+        )
+
+
+async def test_repair_writes_only_what_is_missing(app: App, caller: Caller):
+    persona = await register_persona(app, caller, name="Con", role="developer")
+    skill, experience = (Path(persona.path) / file for file in ("skill.md", "experience.md"))
+    skill.write_text("mine")
+    experience.unlink()
+
+    async with app.work(caller) as work:
+        repaired = await service.repair_assets(work, "con")
+
+    assert repaired.created == ["experience.md"]
+    assert skill.read_text() == "mine"
+
+
+async def test_a_directory_that_is_a_link_out_of_the_data_root_is_not_followed(
+    app: App, caller: Caller, tmp_path: Path
+):
+    persona = await register_persona(app, caller, name="Con", role="developer")
+    elsewhere = tmp_path / "elsewhere"
+    Path(persona.path).rename(elsewhere)
+    Path(persona.path).symlink_to(elsewhere)
+    (elsewhere / "skill.md").unlink()
+
+    async with app.work(caller) as work:
+        with pytest.raises(AssetsFailed, match="is a symbolic link"):
+            await service.repair_assets(work, "con")
+
+    assert not (elsewhere / "skill.md").exists()
+
+
+async def test_a_caller_who_may_only_read_cannot_register(app: App, caller: Caller):
+    with pytest.raises(Forbidden):
+        await register_persona(app, but(caller, scopes=READ_SCOPES), name="Con", role="developer")
+
+    assert await counted(app, caller) == (0, 0)
+
+
+async def test_who_registered_what_is_in_the_audit_log(app: App, caller: Caller):
+    persona: Registered = await register_persona(app, caller, name="Con", role="developer")
+
+    async with app.work(caller) as work:
+        (entry,) = await work.session.scalars(select(AuditRow))
+    assert (entry.caller_kind, entry.caller_name) == ("operator", "tester")
+    assert (entry.action, entry.subject) == ("persona.registered", persona.slug)
+    assert entry.details == {"name": "Con", "role": "developer"}
