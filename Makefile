@@ -33,7 +33,7 @@ check: $(INSTALLED)  ## Lint, types, import contracts, migrations.
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports --no-cache
 
-conformance: $(INSTALLED)  ## Other people's MCP clients and the official suite (needs npm).
+conformance: $(INSTALLED)  ## Other people's MCP clients and the official suite (Node comes with the tools).
 	$(BIN)/python -m tests.conformance
 
 bench: $(INSTALLED)  ## Print ratios against raw baselines measured in the same run.

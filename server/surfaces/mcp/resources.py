@@ -170,7 +170,7 @@ def _listed_role(role: "Role") -> Resource:
     return Resource(
         uri=f"role://{quote(role.name, safe='')}",
         name=f"role {role.name}",
-        title=f"{role.label}: {role.persona_count} personas",
+        title=f"{role.label} ({role.persona_count})",
         mime_type="application/json",
     )
 

@@ -6,11 +6,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from mcp import MCPError
 from mcp.server import CacheHint, MCPServer
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, InputRequiredResult
+from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
 
 from server.errors import Invalid
 from server.surfaces.mcp.arguments import make_strict, readable
@@ -63,6 +64,27 @@ class Dramatis(MCPServer[Attachment]):
         except ToolError as error:
             tool = self._tool_manager.get_tool(name)
             raise readable(tool, error) if tool is not None else error from error.__cause__
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[Attachment, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        # The SDK would report either as a crash of ours, with a traceback in the log.
+        prompts = {prompt.name: prompt for prompt in self._prompt_manager.list_prompts()}
+        if name not in prompts:
+            raise MCPError(
+                code=INVALID_PARAMS,
+                message=f"invalid: No prompt is called {name!r}. Known: {', '.join(prompts)}.",
+            )
+        known = [argument.name for argument in prompts[name].arguments or []]
+        if unknown := [key for key in arguments or {} if key not in known]:
+            raise MCPError(
+                code=INVALID_PARAMS,
+                message=f"invalid: {unknown[0]}: is not known here. Known: {', '.join(known)}.",
+            )
+        return await super().get_prompt(name, arguments, context)
 
 
 def build(
