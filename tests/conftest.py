@@ -43,7 +43,7 @@ def anyio_backend() -> str:
 def postgres(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Connection]:
-    major: int = request.config.getoption("--postgres")
+    major = int(str(request.config.getoption("--postgres")))
     root = tmp_path_factory.mktemp("postgres")
     server = EmbeddedPostgres(root, linger=timedelta(0), major=major)
     yield server.acquire()

@@ -293,9 +293,9 @@ async def test_older_clients_hear_of_what_they_subscribed_to(con: Registered, mc
 
     skill = f"persona://{con.slug}/skill.md"
     async with Client(mcp, mode="legacy", cache=None, message_handler=handle) as client:
-        await client.subscribe_resource(skill)
+        await client.subscribe_resource(skill)  # pyright: ignore[reportDeprecated]  # older clients
         await client.call_tool("write_persona_skill", {"persona": con.slug, "content": "x"})
-        await client.unsubscribe_resource(skill)
+        await client.unsubscribe_resource(skill)  # pyright: ignore[reportDeprecated]  # the same
         await client.call_tool("write_persona_skill", {"persona": con.slug, "content": "y"})
         await client.call_tool("register_persona", {"name": "Eve", "role": "tester"})
         with anyio.fail_after(5):

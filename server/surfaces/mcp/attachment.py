@@ -1,5 +1,6 @@
 """The app behind the server, opened in the background so that no client waits for it to start."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -8,6 +9,13 @@ from server.errors import DramatisError
 
 if TYPE_CHECKING:
     from server.work import App, OpenApp
+
+
+@dataclass(eq=False)
+class _Attempt:
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    app: "App | None" = None
+    error: Exception | None = None
 
 
 class Attachment:
@@ -20,15 +28,15 @@ class Attachment:
     def __init__(self, open_app: "OpenApp", *, read_only: bool) -> None:
         self._open_app = open_app
         self._wanted = anyio.Event()
-        self._settled = anyio.Event()
-        self._outcome: App | Exception | None = None
+        self._attempt: _Attempt | None = None
         self.read_only = read_only
         # Resources an older client asked to be told of. Over stdio a process has one client.
         self.subscribed: set[str] = set()
 
     def begin(self) -> None:
-        """Start attaching, if nobody has, and return at once."""
-        self._wanted.set()
+        """Start attaching, if nobody has yet, and return at once."""
+        if self._attempt is None:
+            self._try()
 
     async def app(self) -> "App":
         """Wait for the app.
@@ -36,30 +44,34 @@ class Attachment:
         Raises:
             DramatisError: it cannot be opened now.
         """
-        self.begin()
-        await self._settled.wait()
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        assert self._outcome is not None
-        return self._outcome
+        attempt = self._attempt
+        if attempt is None or attempt.error is not None:
+            attempt = self._try()
+        await attempt.settled.wait()
+        if attempt.error is not None:
+            raise attempt.error
+        assert attempt.app is not None
+        return attempt.app
 
     async def hold(self) -> None:
         """Open the app when it is wanted and keep it open until cancelled."""
         while True:
             await self._wanted.wait()
-            self._settled = anyio.Event()
+            self._wanted = anyio.Event()
+            attempt = self._attempt
+            assert attempt is not None
             try:
-                async with self._open_app() as app:
-                    self._settle(app)
+                async with self._open_app() as attempt.app:
+                    attempt.settled.set()
                     await anyio.sleep_forever()
             except DramatisError as error:
-                self._settle(error)
+                attempt.error = error
             # A bug in opening belongs to the calls that wait for it: here it would end the server.
             except Exception as error:  # noqa: BLE001
-                self._settle(error)
+                attempt.error = error
+            attempt.settled.set()
 
-    def _settle(self, outcome: "App | Exception") -> None:
-        self._outcome = outcome
-        if isinstance(outcome, Exception):
-            self._wanted = anyio.Event()
-        self._settled.set()
+    def _try(self) -> _Attempt:
+        self._attempt = _Attempt()
+        self._wanted.set()
+        return self._attempt

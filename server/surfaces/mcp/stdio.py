@@ -69,6 +69,8 @@ async def _serve(server: MCPServer[Attachment], finished: anyio.Event) -> None:
                             low, incoming, write, lifespan_state=attachment, init_options=options
                         )
         finally:
+            # The transport ends when nobody can write any more.
+            await write.aclose()
             finished.set()
 
 

@@ -1,0 +1,172 @@
+"""The real process over standard input and output."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Databases
+from tests.stdio import INITIALIZE, MODERN, Server
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(databases: Databases, tmp_path: Path) -> Iterator[Start]:
+    """Start a server on a database of its own."""
+    name = databases.migrated()
+
+    def start(*arguments: str, **settings: str) -> Server:
+        return Server(
+            *arguments,
+            **{
+                "DRAMATIS_DATABASE_URL": databases.url(name),
+                "DRAMATIS_DATA_ROOT": str(tmp_path),
+            }
+            | settings,
+        )
+
+    yield start
+    databases.drop(name)
+
+
+def test_an_older_client_registers_a_persona(start: Start, tmp_path: Path):
+    with start() as server:
+        answer = server.ask("initialize", INITIALIZE)
+        server.notify("notifications/initialized")
+        persona = server.call("register_persona", name="Con", role="developer")
+
+    assert answer["result"]["serverInfo"]["name"] == "dramatis"
+    assert answer["result"]["capabilities"]["resources"]["listChanged"] is True
+    assert answer["result"]["capabilities"]["tools"]["listChanged"] is False
+    assert persona["structuredContent"]["path"] == str(tmp_path / "personas/developer-con-1")
+    assert (tmp_path / "personas/developer-con-1/skill.md").is_file()
+
+
+def test_a_modern_client_registers_a_persona(start: Start):
+    with start() as server:
+        discovered = server.ask("server/discover", MODERN)
+        persona = server.call("register_persona", modern=True, name="Con", role="developer")
+
+    assert "2026-07-28" in discovered["result"]["supportedVersions"]
+    assert persona["structuredContent"]["slug"] == "developer-con-1"
+
+
+def test_a_client_that_probes_first_may_still_be_an_older_one(start: Start):
+    with start() as server:
+        server.ask("server/discover", MODERN)
+        server.ask("server/discover", MODERN)
+        answer = server.ask("initialize", INITIALIZE)
+        server.notify("notifications/initialized")
+        found = server.call("lookup_role", name="developer")
+
+    assert answer["result"]["protocolVersion"] == "2025-11-25"
+    assert found["structuredContent"]["found"] is False
+
+
+def test_servers_of_both_eras_share_one_database(start: Start):
+    with start() as older, start() as modern:
+        older.initialize()
+        first = older.call("register_persona", name="Con", role="developer")
+        second = modern.call("register_persona", modern=True, name="Con", role="developer")
+        seen = older.call("lookup_role", name="developer")
+
+    slugs = [result["structuredContent"]["slug"] for result in (second, first)]
+    assert [persona["slug"] for persona in seen["structuredContent"]["personas"]] == slugs
+
+
+def test_standard_output_carries_nothing_but_the_protocol(start: Start):
+    with start(DRAMATIS_LOG_LEVEL="DEBUG") as server:
+        server.initialize()
+        server.call("register_persona", name="Con", role="developer")
+        server.call("sing")
+        number = server.send("tools/list")
+        assert server.receive()["id"] == number
+
+    assert b"dramatis: DEBUG:" in b"".join(server.errors)
+
+
+def test_a_message_that_is_no_json_is_refused_and_the_next_one_served(start: Start):
+    with start() as server:
+        server.initialize()
+        assert server.process.stdin is not None
+        server.process.stdin.write(b"{not json\n")
+        found = server.call("lookup_role", name="developer")
+
+    assert found["isError"] is False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_within_five_seconds(start: Start, number: signal.Signals):
+    with start() as server:
+        server.initialize()
+        server.call("lookup_role", name="developer")
+
+        server.process.send_signal(number)
+
+        assert server.process.wait(5) == 128 + number
+    assert server.errors == []
+
+
+def test_a_signal_before_the_first_message_ends_it_too(start: Start):
+    with start(DRAMATIS_LOG_LEVEL="DEBUG") as server:
+        server.initialize()
+
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.process.wait(5) == 128 + signal.SIGTERM
+
+
+def test_closing_its_input_ends_it(start: Start):
+    with start() as server:
+        server.initialize()
+        server.call("lookup_role", name="developer")
+
+        server.close_input()
+
+        assert server.process.wait(5) == 0
+    assert server.errors == []
+
+
+def test_input_that_closes_at_once_ends_it(start: Start):
+    with start() as server:
+        server.close_input()
+
+        assert server.process.wait(5) == 0
+
+
+def test_a_server_without_a_database_starts_and_says_what_is_wrong(start: Start):
+    with start(DRAMATIS_DATABASE_URL="postgresql://me:s3cret@localhost:1/db") as server:
+        server.initialize()
+        result = server.call("lookup_role", name="developer")
+        again = server.call("lookup_role", name="developer")
+
+    (content,) = result["content"]
+    assert result["isError"] is True
+    assert content["text"] == (
+        "Error executing tool lookup_role: database_unavailable: The database does not answer."
+        " Nothing was changed. Try again; if it persists, run `dramatis doctor`."
+    )
+    assert again == result
+    assert b"s3cret" not in b"".join(server.errors)
+
+
+def test_a_bare_database_url_is_somebody_elses(start: Start, tmp_path: Path):
+    with start(DATABASE_URL="postgresql://me@localhost:1/shop") as server:
+        server.initialize()
+        found = server.call("lookup_role", name="developer")
+
+    assert found["isError"] is False
+
+
+@pytest.mark.parametrize("folder", ["server", "db"])
+def test_folders_of_our_names_where_it_is_started_are_not_imported(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "__init__.py").write_text("raise SystemExit('wrong module')")
+    monkeypatch.chdir(tmp_path)
+
+    with start() as server:
+        server.initialize()
