@@ -82,7 +82,7 @@ async def add_tenant(work: Work, name: str) -> Tenant:
     )
     if made is None:
         raise TenantExists(f"The tenant {wanted!r} exists already.")
-    audit.record(work, "tenant.added", wanted)
+    await audit.record(work, "tenant.added", wanted)
     return Tenant.model_validate(made)
 
 

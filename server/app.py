@@ -1,12 +1,13 @@
 """Composition root: settings in, a running `App` out."""
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import anyio.to_thread
 import psycopg.errors
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +23,7 @@ from server.work import App, DatabaseUnavailable
 
 OLDEST_POSTGRES = 16
 ATTACH_TIMEOUT_S = 8
+URL_HINT = "Write it as postgresql://user:password@host:5432/database."
 
 
 class DatabaseMisconfigured(Unavailable):
@@ -156,6 +158,40 @@ async def migrate(attached: Attached) -> None:
         ) from error
 
 
+async def migrate_as_asked(settings: Settings) -> tuple[str | None, str]:
+    """Migrate the database of the settings, an external one too.
+
+    Returns:
+        The revision before, which is `None` on a database without Dramatis, and the one after.
+
+    Raises:
+        Unavailable: the database cannot be had, or a newer Dramatis has migrated it already.
+        MigrationRefused: the login may not do it.
+    """
+    async with attach(settings) as attached:
+        # The serving login may not exist yet: the first migration makes it.
+        async with _attach_owner(settings, attached.owner_url) as owner:
+            with answering():
+                before = (await inspect(owner)).revision
+        refuse_newer(before)
+        await migrate(attached)
+    return before, db.migrate.revisions()[-1]
+
+
+def refuse_newer(revision: str | None) -> None:
+    """Refuse a schema that this code does not know.
+
+    Raises:
+        SchemaTooNew: a newer Dramatis has migrated it.
+    """
+    known = db.migrate.revisions()
+    if revision is not None and revision not in known:
+        raise SchemaTooNew(
+            f"The database is at revision {revision}, newer than this Dramatis ({known[-1]}).",
+            hint="Update dramatis-mcp on this machine.",
+        )
+
+
 @contextmanager
 def answering() -> Generator[None]:
     """Translate a database that does not answer; what it said may name hosts and logins."""
@@ -175,6 +211,17 @@ def answering() -> Generator[None]:
         raise EmbeddedDatabaseFailed(str(error), hint=error.hint) from error
 
 
+def _attach_owner(settings: Settings, owner_url: str) -> AbstractAsyncContextManager[Attached]:
+    try:
+        url = db.migrate.migration_url(owner_url)
+    except BadDatabaseUrl:
+        raise DatabaseMisconfigured(
+            "DRAMATIS_MIGRATION_URL is no PostgreSQL URL.", hint=URL_HINT
+        ) from None
+    login = SecretStr(url.render_as_string(hide_password=False))
+    return attach(settings.model_copy(update={"database_url": login}))
+
+
 async def _make_fit(attached: Attached) -> None:
     """Refuse a database that does not fit; migrate the embedded one, which is ours alone."""
     with answering():
@@ -192,12 +239,7 @@ async def _make_fit(attached: Attached) -> None:
     known = db.migrate.revisions()
     if state.revision == known[-1]:
         return
-    if state.revision is not None and state.revision not in known:
-        raise SchemaTooNew(
-            f"The database is at revision {state.revision}, newer than this Dramatis"
-            f" ({known[-1]}).",
-            hint="Update dramatis-mcp on this machine.",
-        )
+    refuse_newer(state.revision)
     if not attached.embedded:
         raise SchemaOutdated(
             f"The database is at revision {state.revision or 'none'}; this Dramatis needs"
@@ -214,7 +256,7 @@ def _connect(url: str, pool_size: int, embedded: EmbeddedPostgres | None) -> Dat
     except BadDatabaseUrl:
         raise DatabaseMisconfigured(
             "DRAMATIS_DATABASE_URL is no PostgreSQL URL.",
-            hint="Write it as postgresql://user:password@host:5432/database.",
+            hint=URL_HINT,
         ) from None
 
 

@@ -3,9 +3,10 @@
 import gc
 import logging
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -33,8 +34,7 @@ def serve(settings: Settings) -> None:
 
     @asynccontextmanager
     async def open_app() -> "AsyncGenerator[App]":
-        for room in ROOMS:
-            await anyio.to_thread.run_sync(import_module, room)
+        await anyio.to_thread.run_sync(_import_rooms)
         from server.app import open_app
 
         async with open_app(settings) as app:
@@ -43,20 +43,34 @@ def serve(settings: Settings) -> None:
     stdio.run(server.build(open_app, toolsets=settings.toolsets, read_only=settings.read_only))
 
 
-def _import_surface():
+def _import_rooms() -> None:
+    with _collector_off():
+        for room in ROOMS:
+            import_module(room)
+
+
+@contextmanager
+def _collector_off() -> Generator[None]:
+    """Keep the collector from walking what imports leave behind, again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _import_surface() -> "tuple[ModuleType, ModuleType]":
     """Import the SDK at a fifth less than its usual cost.
 
-    Its thousands of protocol models are built on first use instead of all at once, and the
-    collector does not walk what imports leave behind.
+    Its thousands of protocol models are built on first use instead of all at once.
     """
-    gc.disable()
-    pydantic.BaseModel.model_config["defer_build"] = True
-    try:
-        import_module("mcp.server.mcpserver")
-    finally:
-        pydantic.BaseModel.model_config.pop("defer_build")
-    from server.surfaces.mcp import server, stdio
+    with _collector_off():
+        pydantic.BaseModel.model_config["defer_build"] = True
+        try:
+            import_module("mcp.server.mcpserver")
+        finally:
+            pydantic.BaseModel.model_config.pop("defer_build")
+        from server.surfaces.mcp import server, stdio
 
-    gc.freeze()
-    gc.enable()
     return stdio, server

@@ -39,11 +39,12 @@ def directory(data_root: Path, slug: str) -> Path:
 
 
 def state(folder: Path) -> AssetState:
-    return AssetState(
-        directory=folder.is_dir(),
-        skill=(folder / SKILL).is_file(),
-        experience=(folder / EXPERIENCE).is_file(),
-    )
+    try:
+        with os.scandir(folder) as entries:
+            files = {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return AssetState(directory=False, skill=False, experience=False)
+    return AssetState(directory=True, skill=SKILL in files, experience=EXPERIENCE in files)
 
 
 def seed(

@@ -106,7 +106,7 @@ async def write_skill(
         if before.content is not None:
             await _keep(work, row, before.content, "seeded, or edited by hand")
         await _keep(work, row, text, work.caller.name)
-        audit.record(work, "skill.replaced", row.slug, written.model_dump(include=_HASHES))
+        await audit.record(work, "skill.replaced", row.slug, written.model_dump(include=_HASHES))
         await work.session.flush()
         await _replace(work, row, assets.SKILL, text)
     return written
@@ -137,7 +137,7 @@ async def add_experience(work: Work, reference: str, entry: str) -> ExperienceAd
             hint="Move what has proved itself into skill.md and shorten the file in an editor.",
         )
     await _replace(work, row, assets.EXPERIENCE, after)
-    audit.record(work, "experience.added", row.slug, {"sha256": assets.sha256(text)})
+    await audit.record(work, "experience.added", row.slug, {"sha256": assets.sha256(text)})
     now = await read_file(work, row, assets.EXPERIENCE)
     return ExperienceAdded(
         slug=row.slug,

@@ -4,19 +4,24 @@ The SDK ignores unknown arguments, turns text that looks like JSON into data whe
 may be null, and publishes a title for every field, for which every model pays.
 """
 
+from functools import cache
 from typing import Any, TypeGuard
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from server.errors import refused
 from server.surfaces.mcp.toolset import said
 
 
 class Arguments(FuncMetadata):
-    """Takes text as text: a description of `null` or `[x]` stays what it is."""
+    """Takes text as text, so that a description of `null` stays what it is; knows what is known."""
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        _forbid_unknown(self.arg_model)
+        return super().validate_arguments(arguments_to_validate)
 
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
         return data
@@ -24,17 +29,21 @@ class Arguments(FuncMetadata):
 
 def make_strict(tool: Tool) -> None:
     """Forbid unknown arguments and drop the titles from the published schemas."""
-    model = tool.fn_metadata.arg_model
-    model.model_config["extra"] = "forbid"
-    model.model_rebuild(force=True)
-    tool.parameters = _without_titles(model.model_json_schema(by_alias=True))
+    tool.parameters = _without_titles(tool.parameters) | {"additionalProperties": False}
     output_schema = tool.fn_metadata.output_schema
     tool.fn_metadata = Arguments(
-        arg_model=model,
+        arg_model=tool.fn_metadata.arg_model,
         output_model=tool.fn_metadata.output_model,
         output_schema=_without_titles(output_schema) if output_schema is not None else None,
         wrap_output=tool.fn_metadata.wrap_output,
     )
+
+
+@cache
+def _forbid_unknown(model: type[BaseModel]) -> None:
+    """Rebuild a validator at its first use: all of them at start take as long as the database."""
+    model.model_config["extra"] = "forbid"
+    model.model_rebuild(force=True)
 
 
 def readable(tool: Tool, error: ToolError) -> ToolError:
