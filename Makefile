@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test check conformance bench lock clean
+.PHONY: help install demo test test-16 check conformance bench lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,11 +27,15 @@ demo: $(INSTALLED)  ## Register personas through a real MCP client, on a fresh e
 test: $(INSTALLED)  ## Run the whole suite.
 	$(BIN)/python -m pytest
 
+test-16: $(INSTALLED)  ## Run what touches the database on PostgreSQL 16, as an external server.
+	$(BIN)/python -m pytest -q --postgres=16 tests/personas tests/surfaces tests/test_migrations.py tests/test_isolation.py tests/test_opening.py
+
 check: $(INSTALLED)  ## Lint, types, import contracts, migrations.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/test_migrations.py -k agree
 
 conformance: $(INSTALLED)  ## Other people's MCP clients and the official suite (Node comes with the tools).
 	$(BIN)/python -m tests.conformance

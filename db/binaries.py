@@ -1,6 +1,5 @@
 """The programs of Postgres, and the account that runs them when we are root."""
 
-import fcntl
 import logging
 import os
 import pwd
@@ -8,16 +7,20 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from db import locks
 from db.unavailable import SET_A_URL, EmbeddedUnavailable
 
 ACCOUNT = "dramatis"
 ROOT_HOME = Path("/var/lib/dramatis")
-ACCOUNT_PATIENCE_S = 10.0
+ACCOUNT_PATIENCE_S = 3.0
+ACCOUNT_PAUSE_S = 0.05
 # Nothing of the caller's environment: PG* would redirect the programs, LC_* would translate what
 # we read of their output, and initdb fails on a LANG that the system does not know.
 ENVIRONMENT = {"LANG": "C", "LC_ALL": "C"}
@@ -65,9 +68,7 @@ def shared_installation(major: int) -> Path:
     copy = home / _PACKAGE / source.name
     if copy.is_dir():
         return copy
-    make_folder(ROOT_HOME, 0o755)
-    with (ROOT_HOME / "copy.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _installing():
         if not copy.is_dir():
             for leftover in ROOT_HOME.glob("postgres-*.new"):
                 shutil.rmtree(leftover)
@@ -81,17 +82,21 @@ def unprivileged_account() -> Account:
     Raises:
         EmbeddedUnavailable: it cannot be made.
     """
-    deadline = time.monotonic() + ACCOUNT_PATIENCE_S
-    while (account := _account()) is None:
-        refusal = _create_account()
-        # Another process may have made it, or may hold the lock of /etc/passwd.
-        if _account() is None and time.monotonic() > deadline:
-            raise EmbeddedUnavailable(
-                f"Postgres does not run as root, and its account could not be made: {refusal}.",
-                hint=f"Create a system account named {ACCOUNT}, or run as an ordinary user, or "
-                f"{SET_A_URL}.",
-            )
-        time.sleep(0.05)
+    if account := _account():
+        return account
+    # Two useradd at once both succeed, and the second gives the account another id.
+    with _installing():
+        deadline = time.monotonic() + ACCOUNT_PATIENCE_S
+        while (account := _account()) is None:
+            refusal = _create_account()
+            # Somebody else may hold the lock of /etc/passwd for a moment.
+            if _account() is None and time.monotonic() > deadline:
+                raise EmbeddedUnavailable(
+                    f"Postgres does not run as root, and its account cannot be made: {refusal}.",
+                    hint=f"Create a system account named {ACCOUNT}, or run as an ordinary user, "
+                    f"or {SET_A_URL}.",
+                )
+            time.sleep(ACCOUNT_PAUSE_S)
     return account
 
 
@@ -116,6 +121,14 @@ def make_folder(path: Path, mode: int, owner: Account | None = None, note: str =
         _move_into_place(fresh, path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def _installing() -> Generator[None]:
+    """Be the only one who adds to what all data roots of the machine share."""
+    make_folder(ROOT_HOME, 0o755)
+    with locks.alone(ROOT_HOME / "install.lock"):
+        yield
 
 
 def _move_into_place(fresh: Path, path: Path) -> None:

@@ -182,8 +182,9 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedUnavailable: it did not stop.
         """
-        if not self.is_running():
+        if not self._places.start_lock.exists():
             return False
+        # Waits for another process that is starting or stopping it.
         with _explained(), locks.alone(self._places.start_lock):
             if not self.is_running():
                 return False

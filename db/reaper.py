@@ -50,12 +50,12 @@ def keep(arguments: list[str], done: int) -> int:
     else:
         # A server that took too long to start may yet come up.
         needed = code == 0 or answers(address)
-    tell(done, code)
-    if not needed:
-        return code
     # This is the client's own lock, shared with us across the fork. It is let go only now, so
     # that an older reaper could not stop the server while it was starting.
     os.close(client)
+    tell(done, code)
+    if not needed:
+        return code
     clients = os.open(f"{base}/clients.lock", os.O_RDWR)
     wait_until_unused(clients, float(linger))
     # Whoever gets the clients' lock after us must find this one free.
@@ -120,7 +120,7 @@ def disown(lock_file: str, data: str) -> None:
     file names; removing the file would skip that check. See CreateLockFile() in miscinit.c.
     """
     try:
-        with open(lock_file, encoding="utf-8") as file:  # noqa: PTH123  # no pathlib here
+        with open(lock_file, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
             first, _, rest = file.read().partition("\n")
     except FileNotFoundError:
         return
@@ -132,8 +132,9 @@ def disown(lock_file: str, data: str) -> None:
             return
         if serves(abs(int(first)), data):
             return
-    with open(f"{lock_file}.new", "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(f"{os.getppid()}\n{rest}")
+    text = f"{os.getppid()}\n{rest}".encode(errors="surrogateescape")
+    with open(f"{lock_file}.new", "wb") as file:  # noqa: PTH123
+        file.write(text)
     os.replace(f"{lock_file}.new", lock_file)  # noqa: PTH105
 
 
@@ -166,12 +167,13 @@ def answers(address: str) -> bool:
 
 
 def tell(done: int, code: int) -> None:
+    """Answer whoever asked, unless they were killed meanwhile."""
     try:
         os.write(done, bytes([code & 0xFF]))
     except BrokenPipeError:
-        # Who asked was killed.
         return
-    os.close(done)
+    finally:
+        os.close(done)
 
 
 if __name__ == "__main__":
