@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SkillTemplate = Literal["standard", "detailed"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+def _parts(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -34,7 +38,7 @@ class Settings(BaseSettings):
         description="Login that owns the schema, for `dramatis migrate`; else `DATABASE_URL`'s.",
     )
     tenant: str = Field(default="default", description="Tenant to work in.")
-    toolsets: Annotated[tuple[str, ...], NoDecode] = Field(
+    toolsets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)] = Field(
         default=("personas",), description="MCP tool groups to serve, separated by commas."
     )
     read_only: bool = Field(default=False, description="Serve no tool that changes anything.")

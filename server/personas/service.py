@@ -52,9 +52,9 @@ async def register_persona(
         await audit.record(
             work, "persona.registered", row.slug, {"name": row.name, "role": row.role.name}
         )
-    await _seed(app, row)
+    created = await _seed(app, row)
     persona = await describe(app, row)
-    return Registered(**dict(persona), role_created=role_created)
+    return Registered(**dict(persona), role_created=role_created, files_created=created)
 
 
 async def update_persona(

@@ -154,6 +154,9 @@ class Persona(PersonaSummary):
 
 class Registered(Persona):
     role_created: bool = Field(description="Whether this was the first persona of its role.")
+    files_created: list[str] = Field(
+        description="Files written now. One that lay there already was kept as it is."
+    )
 
 
 class Candidate(Shape):

@@ -39,6 +39,7 @@ async def test_registering_records_the_persona_and_seeds_its_files(app: App, cal
         "path": str(app.data_root / "personas" / persona.slug),
         "assets": {"directory": True, "skill": True, "experience": True},
         "role_created": True,
+        "files_created": ["skill.md", "experience.md"],
     }
 
 
@@ -203,6 +204,22 @@ async def test_a_second_registration_of_a_name_gets_a_slug_and_files_of_its_own(
     assert second.id > first.id
     assert second.path != first.path
     assert skill.read_text() == "mine"
+
+
+async def test_files_that_lie_there_already_are_kept_and_the_answer_says_so(
+    app: App, caller: Caller
+):
+    """A data root that was used with another database."""
+    first = await register_persona(app, caller, name="Con", role="developer")
+    folder = app.data_root / "personas" / f"developer-con-{first.id + 1}"
+    folder.mkdir()
+    (folder / "skill.md").write_text("from before")
+
+    second = await register_persona(app, caller, name="Con", role="developer")
+
+    assert second.path == str(folder)
+    assert second.files_created == ["experience.md"]
+    assert (folder / "skill.md").read_text() == "from before"
 
 
 async def test_the_first_persona_of_a_fresh_database_is_number_one(own_app: App):

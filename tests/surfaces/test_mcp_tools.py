@@ -53,6 +53,7 @@ async def test_registering_answers_with_all_there_is_to_know(client: Client, app
         "path": str(app.data_root / "personas" / persona["slug"]),
         "assets": {"directory": True, "skill": True, "experience": True},
         "role_created": True,
+        "files_created": ["skill.md", "experience.md"],
     }
 
 

@@ -1,0 +1,82 @@
+"""The README says what the code does."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from pydantic_core import PydanticUndefined
+
+from server.cli import main
+from server.settings import Settings
+from server.surfaces.mcp.server import TOOLSETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"^(?:\.venv/bin/)?dramatis (.+?)(?:  +#.*)?$", README, re.MULTILINE)))
+TARGETS = sorted(set(re.findall(r"\bmake ([a-z]+)\b", README)))
+
+
+def default(name: str) -> str:
+    field = Settings.model_fields[name]
+    if name == "data_root":
+        return "the platform's user data folder"
+    value = field.default
+    assert value is not PydanticUndefined
+    match value:
+        case None:
+            return "none"
+        case tuple():
+            return f"`{','.join(value)}`"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case _:
+            return f"`{value}`"
+
+
+def test_the_settings_table_is_the_settings():
+    rows = [
+        f"| `DRAMATIS_{name.upper()}` | {default(name)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+    assert "\n".join(rows) in README
+
+
+def test_the_tool_table_is_the_default_toolset():
+    rows = [f"| `{tool.function.__name__}` | {tool.title} |" for tool in TOOLSETS["personas"].tools]
+
+    assert "\n".join(rows) in README
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_make_target_exists(target: str):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("team.yaml").touch()
+    words = shlex.split(line)
+    command: click.Command = main
+    context = click.Context(main, info_name="dramatis")
+    while isinstance(command, click.Group) and not words[0].startswith("-"):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, line
+        command, context = found, click.Context(found, parent=context)
+    if words and words != ["--help"]:
+        command.make_context("x", words, parent=context.parent)
+
+
+def test_the_readme_shows_commands():
+    assert {"demo", "test", "install", "check", "conformance", "bench"} <= set(TARGETS)
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_every_link_leads_somewhere(link: str):
+    assert (ROOT / link).exists()
