@@ -1,0 +1,140 @@
+"""What `doctor` looks at on this machine: Python, folders, clients."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import cache_from_source, find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from server.cli.clients import (
+    CLIENTS,
+    OURS,
+    Client,
+    ConfigNotReadable,
+    Scope,
+    read_config,
+    read_text,
+    shown,
+)
+from server.errors import DramatisError
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+
+COMPILED = ("server", "db", "mcp", "pydantic", "sqlalchemy")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A thing that can be wrong, how it is, and what to do about it."""
+
+    name: str
+    state: Literal["ok", "warning", "failed", "skipped"]
+    detail: str
+    remedy: str | None = None
+
+
+def machine(settings: "Settings") -> list[Check]:
+    return [
+        Check("Python", "ok", platform.python_version()),
+        _bytecode(),
+        _command(),
+        _data_root(settings.data_root),
+        _guardrails(settings.data_root),
+        *_clients(),
+    ]
+
+
+def _bytecode() -> Check:
+    missing = [package for package in COMPILED if not _is_compiled(package)]
+    if not missing:
+        return Check("bytecode", "ok", "compiled")
+    return Check(
+        "bytecode",
+        "warning",
+        f"not compiled: {', '.join(missing)}; every start takes longer",
+        "Install with `pip install --compile`, or run `python -m compileall` on this"
+        " environment's packages.",
+    )
+
+
+def _is_compiled(package: str) -> bool:
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    sources = [path for folder in folders or () for path in Path(folder).glob("*.py")]
+    return all(Path(cache_from_source(str(path))).exists() for path in sources)
+
+
+def _command() -> Check:
+    found = shutil.which(OURS)
+    if found is None:
+        remedy = "Nothing, if you call it by its path; clients set up by `install` do."
+        return Check("command", "warning", "`dramatis` is not on PATH", remedy)
+    ours = Path(sys.executable).with_name(OURS)
+    if ours.exists() and not ours.samefile(found):
+        remedy = "Take the other one's folder off PATH, or uninstall it."
+        return Check("command", "warning", "`dramatis` on PATH is another installation", remedy)
+    return Check("command", "ok", "on PATH")
+
+
+def _data_root(folder: Path) -> Check:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        later = "" if there == folder else " when it is needed"
+        return Check("data root", "ok", f"{folder} can be written{later}")
+    what = "cannot be written" if there.is_dir() else "is in a file, not a folder"
+    return Check(
+        "data root",
+        "failed",
+        f"{folder} {what}",
+        "Change its rights, or name another folder by DRAMATIS_DATA_ROOT or --data-root.",
+    )
+
+
+def _guardrails(data_root: Path) -> Check:
+    from server.personas import assets
+    from server.personas.becoming import GUARDRAILS
+
+    try:
+        found = assets.read(data_root, GUARDRAILS)
+    except DramatisError as error:
+        return Check("guardrails", "failed", str(error.args[0]), error.hint)
+    except OSError:
+        remedy = f"Let everybody who uses this data root read {GUARDRAILS}."
+        return Check("guardrails", "failed", f"{GUARDRAILS} cannot be read", remedy)
+    return Check("guardrails", "ok", "readable" if found.exists else "none")
+
+
+def _clients() -> list[Check]:
+    scopes: tuple[Scope, ...] = ("project", "user")
+    found = [
+        check
+        for key, client in CLIENTS.items()
+        for scope in scopes
+        if scope == "user" or client.project
+        for check in _client(key, client, scope)
+    ]
+    remedy = "`dramatis install claude-code`, for example."
+    return found or [Check("clients", "warning", "none is set up for this folder or you", remedy)]
+
+
+def _client(key: str, client: Client, scope: Scope) -> list[Check]:
+    file = client.file(scope)
+    name = f"{client.name} ({scope})"
+    try:
+        text = read_text(client, file)
+        servers = read_config(client, file, text or "").get(client.servers)
+    except ConfigNotReadable as error:
+        remedy = f"`dramatis install {key} --print` prints what belongs in it."
+        return [Check(name, "warning", str(error.args[0]), remedy)]
+    entry = servers.get(OURS) if isinstance(servers, dict) else None
+    if not isinstance(entry, dict):
+        return []
+    command = entry.get("command")
+    if isinstance(command, str) and shutil.which(command):
+        return [Check(name, "ok", f"{shown(file)} starts a command that is there")]
+    remedy = f"`dramatis install {key} --scope {scope}` enters this installation's."
+    return [Check(name, "failed", f"{shown(file)} starts a command that is not there", remedy)]

@@ -1,0 +1,76 @@
+"""The one place where a failure becomes an exit code and a sentence or a JSON document."""
+
+from dataclasses import dataclass
+
+import click
+
+from server.cli.output import document
+from server.errors import (
+    AssetsFailed,
+    Conflict,
+    DramatisError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
+
+BUG = 1
+INTERRUPTED = 130
+EXIT_CODES: dict[type[DramatisError], int] = {
+    Invalid: 2,
+    NotFound: 3,
+    Conflict: 4,
+    Forbidden: 5,
+    Unavailable: 6,
+    AssetsFailed: 7,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    code: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+    def show(self, *, as_json: bool) -> None:
+        if as_json:
+            error = {"code": self.code, "message": self.message, "hint": self.hint}
+            click.echo(document({"error": error}))
+        else:
+            hint = f" {self.hint}" if self.hint else ""
+            click.echo(f"Error: {self.message}{hint}", err=True)
+
+
+def report(error: Exception, *, as_json: bool) -> int | None:
+    """Tell the person who typed, and return the exit code; `None` says that this is a bug."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
+        error.show()
+        return error.exit_code
+    failure = _failure(error)
+    if failure is not None:
+        failure.show(as_json=as_json)
+        return failure.exit_code
+    if as_json:
+        message = "This is a bug in Dramatis; standard error has the traceback."
+        Failure("bug", message, None, BUG).show(as_json=True)
+    return None
+
+
+def _failure(error: Exception) -> Failure | None:
+    if isinstance(error, click.UsageError):
+        help_of = error.ctx.command_path if error.ctx else "dramatis"
+        hint = f"See `{help_of} --help`."
+        return Failure("usage", error.format_message(), hint, error.exit_code)
+    if isinstance(error, click.ClickException):
+        return Failure("failed", error.format_message(), None, error.exit_code)
+    if isinstance(error, DramatisError):
+        return Failure(error.code, str(error.args[0]), error.hint, exit_code(error))
+    return None
+
+
+def exit_code(error: DramatisError) -> int:
+    """Return the code of the error's family."""
+    codes = (code for family, code in EXIT_CODES.items() if isinstance(error, family))
+    return next(codes, BUG)

@@ -1,0 +1,96 @@
+"""The options that every command takes, before or after its name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+
+PERSONA = click.argument("persona", help="Slug, id, name, or a part of a name that fits only one.")
+
+
+@dataclass(slots=True)
+class Given:
+    """What the command line said so far. What stands further right wins."""
+
+    data_root: Path | None = None
+    tenant: str | None = None
+    as_json: bool = False
+
+    def settings(self, **flags: object) -> "Settings":
+        """Read the settings, over which flags win.
+
+        Args:
+            flags: of this command alone; `None` is one that was not given.
+
+        Raises:
+            Invalid: a flag or a variable breaks a rule. Its value is not repeated.
+        """
+        from pydantic import ValidationError
+
+        from server.errors import Invalid, refused
+        from server.settings import Settings
+
+        flags |= {"data_root": self.data_root, "tenant": self.tenant}
+        values: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+        try:
+            return Settings(**values)
+        except ValidationError as error:
+            raise Invalid(
+                f"A setting cannot be used: {refused(error)}",
+                hint="Settings come from flags and from variables named DRAMATIS_<SETTING>.",
+            ) from None
+
+
+class Command(click.Command):
+    """A command with the options of every command."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _everywhere()
+
+
+class Group(click.Group):
+    """A group whose commands, and itself, have the options of every command."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _everywhere()
+
+
+def _everywhere() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--data-root"],
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="Folder of the personas' files and of the embedded database.",
+            expose_value=False,
+            callback=_note,
+        ),
+        click.Option(
+            ["--tenant"],
+            metavar="NAME",
+            help="Tenant to work in.",
+            expose_value=False,
+            callback=_note,
+        ),
+        click.Option(
+            ["--json", "as_json"],
+            is_flag=True,
+            help="Print one JSON document.",
+            expose_value=False,
+            callback=_note,
+        ),
+    ]
+
+
+def _note(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value:
+        setattr(ctx.ensure_object(Given), param.name, value)
