@@ -5,6 +5,7 @@ carried out as the owner of one new database, for the file may come from anywher
 """
 
 import os
+import re
 import secrets
 import subprocess
 import tempfile
@@ -31,6 +32,8 @@ from db.superuser import (
 
 # Databases of a restore that was killed have such names, and the next one drops them.
 UNFINISHED = "dramatis_unfinished_"
+
+_MARK = re.compile("FATAL:|PANIC:|ERROR:|error:")
 
 Say = Callable[[str], None]
 
@@ -272,10 +275,10 @@ def _swap(admin: Superuser, fresh: str) -> str:
 
 
 def _reason(done: "subprocess.CompletedProcess[bytes]") -> str:
-    """Return the first line that says what is wrong."""
+    """Return what the first complaint ends with: before that come sockets and statements."""
     said = done.stderr.decode("utf-8", "replace")
-    reasons = [line.partition("error:")[2] for line in said.splitlines() if "error:" in line]
-    return f"{(reasons or ['it gives no reason'])[0].strip().rstrip('.')}."
+    complaints = [parts[-1] for line in said.splitlines() if len(parts := _MARK.split(line)) > 1]
+    return f"{(complaints or ['it gives no reason'])[0].strip().rstrip('.')}."
 
 
 def _major(server: EmbeddedPostgres) -> int:
@@ -283,4 +286,4 @@ def _major(server: EmbeddedPostgres) -> int:
 
 
 def _stamp() -> str:
-    return f"{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    return f"{datetime.now(UTC):%Y%m%d_%H%M%S_%f}"

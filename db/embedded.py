@@ -267,7 +267,7 @@ def _explained() -> Generator[None]:
         yield
     except OSError as error:
         raise EmbeddedUnavailable(
-            f"The embedded database cannot be used here: {error.strerror or error}.",
+            f"The embedded database cannot be used here: {error.strerror or 'the disk refused'}.",
             hint="Check that the data root (DRAMATIS_DATA_ROOT) is a folder that you may write to, "
             f"on a disk with space, or {SET_A_URL}.",
         ) from error

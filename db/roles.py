@@ -7,7 +7,6 @@ from sqlalchemy.exc import ProgrammingError
 from db.base import SCHEMA
 from db.tables import metadata
 
-OWNER = "dramatis_owner"
 APP = "dramatis_app"
 
 

@@ -8,7 +8,7 @@ import anyio.to_thread
 import psycopg
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, SessionTransaction
 
 CONNECT_TIMEOUT_S = 5
+POOL_TIMEOUT_S = 3
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "8s"
 
@@ -34,7 +35,8 @@ class TenantSession(Session):
 _BEGIN = text(
     "SELECT set_config('app.tenant_id', :tenant_id, true),"
     " set_config('lock_timeout', :lock_timeout, true),"
-    " set_config('statement_timeout', :statement_timeout, true)"
+    " set_config('statement_timeout', :statement_timeout, true),"
+    " set_config('timezone', 'UTC', true)"
 )
 
 
@@ -81,11 +83,13 @@ def connect(
             return await psycopg.AsyncConnection.connect(*args, **kwargs)
 
         arguments["async_creator_fn"] = open_connection
+        # Set, so that PGOPTIONS of the environment, which means some other server, is not read.
+        arguments["options"] = ""
     engine = create_async_engine(
         psycopg_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_timeout=POOL_TIMEOUT_S,
         # Parameters are people's texts; they have no place in a log.
         hide_parameters=True,
         connect_args=arguments,
@@ -107,9 +111,3 @@ def psycopg_url(url: str) -> URL:
     if parsed.get_backend_name() != "postgresql":
         raise BadDatabaseUrl
     return parsed.set(drivername="postgresql+psycopg")
-
-
-def broken_constraint(error: DBAPIError) -> str | None:
-    """Name the constraint Postgres refused, e.g. `uq_roles_tenant_id_name`."""
-    diagnostics = getattr(error.orig, "diag", None)
-    return getattr(diagnostics, "constraint_name", None)

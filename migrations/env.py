@@ -20,6 +20,8 @@ def ours(name: str | None, kind: str, _: Any) -> bool:
 def run(connection: Connection) -> None:
     # Two servers may start on one old database: the second waits here and finds nothing to do.
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('dramatis.migrations'))"))
+    # Rather fail and be run again than hold everybody up behind somebody's long query.
+    connection.execute(text("SET LOCAL lock_timeout = '10s'"))
     # Not IF NOT EXISTS: that wants the right to create one even where it stands already.
     if not connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL")):
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))

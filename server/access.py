@@ -1,10 +1,13 @@
 """Tenants, and what a caller may do in one."""
 
-import unicodedata
+import getpass
+import os
+import re
 from datetime import datetime
+from functools import cache
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,10 +17,15 @@ from server import audit
 from server.errors import Conflict, Forbidden, NotFound, parse
 from server.work import Caller, Scope, Work
 
-TenantName = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, to_lower=True, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
-]
+
+def _tenant_name(text: str) -> str:
+    name = text.strip().lower()
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        raise ValueError("must be letters a to z, digits and hyphens, 63 at most")
+    return name
+
+
+TenantName = Annotated[str, AfterValidator(_tenant_name)]
 
 
 class TenantNotFound(NotFound):
@@ -49,8 +57,17 @@ def require(caller: Caller, scope: Scope) -> None:
     if scope not in caller.scopes:
         raise Forbidden(
             f"This needs the scope {scope!r}, which the caller does not have.",
-            hint="The server may have been started with --read-only.",
+            hint="A server started with --read-only changes nothing; tenants are the operator's.",
         )
+
+
+@cache
+def login_name() -> str:
+    """Name the login that runs this process. In a container the account may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 async def tenant_id(session: AsyncSession, name: str) -> int:
@@ -59,7 +76,7 @@ async def tenant_id(session: AsyncSession, name: str) -> int:
     Raises:
         TenantNotFound: there is none; tenants are never made on the way.
     """
-    wanted = unicodedata.normalize("NFC", name).strip().lower()
+    wanted = name.strip().lower()
     found = await session.scalar(select(TenantRow.id).where(TenantRow.name == wanted))
     if found is None:
         raise TenantNotFound(
@@ -81,7 +98,9 @@ async def add_tenant(work: Work, name: str) -> Tenant:
         insert(TenantRow).values(name=wanted).on_conflict_do_nothing().returning(TenantRow)
     )
     if made is None:
-        raise TenantExists(f"The tenant {wanted!r} exists already.")
+        raise TenantExists(
+            f"The tenant {wanted!r} exists already.", hint=f"Use it with `--tenant {wanted}`."
+        )
     await audit.record(work, "tenant.added", wanted)
     return Tenant.model_validate(made)
 

@@ -1,5 +1,6 @@
 """Composition root: settings in, a running `App` out."""
 
+import re
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from db.session import BadDatabaseUrl, Database, connect
 from server import access
 from server.errors import Forbidden, Unavailable
 from server.rendering import environment
-from server.settings import Settings
+from server.settings import Settings, forget_libpq_environment
 from server.work import App, DatabaseUnavailable
 
 OLDEST_POSTGRES = 16
@@ -59,6 +60,7 @@ class DatabaseState:
     bypasses_isolation: bool
     owns_tables: bool
     revision: str | None
+    encoding: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ async def attach(settings: Settings) -> AsyncGenerator[Attached]:
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres:
+    forget_libpq_environment()
     return EmbeddedPostgres(settings.data_root, linger=settings.linger)
 
 
@@ -136,7 +139,7 @@ async def inspect(attached: Attached) -> DatabaseState:
             revision = await connection.scalar(
                 text("SELECT version_num FROM dramatis.alembic_version")
             )
-    return DatabaseState(row.major, row.login, row.bypasses, row.owns, revision)
+    return DatabaseState(row.major, row.login, row.bypasses, row.owns, revision, row.encoding)
 
 
 async def migrate(attached: Attached) -> None:
@@ -145,10 +148,18 @@ async def migrate(attached: Attached) -> None:
     Raises:
         SchemaTooNew: a newer Dramatis has migrated it already.
         MigrationRefused: the login may not do it.
+        DatabaseMisconfigured: its URL cannot be read.
     """
+    with answering():
+        _refuse_newer((await inspect(attached)).revision)
     upgrade = partial(db.migrate.upgrade, attached.owner_url)
     try:
         await anyio.to_thread.run_sync(upgrade)
+    except BadDatabaseUrl:
+        raise DatabaseMisconfigured(
+            "DRAMATIS_MIGRATION_URL is no PostgreSQL URL.",
+            hint="Write it as postgresql://user:password@host:5432/database.",
+        ) from None
     except ProgrammingError as error:
         if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise
@@ -168,22 +179,15 @@ async def migrate_as_asked(settings: Settings) -> tuple[str | None, str]:
         Unavailable: the database cannot be had, or a newer Dramatis has migrated it already.
         MigrationRefused: the login may not do it.
     """
-    async with attach(settings) as attached:
-        # The serving login may not exist yet: the first migration makes it.
-        async with _attach_owner(settings, attached.owner_url) as owner:
-            with answering():
-                before = (await inspect(owner)).revision
-        refuse_newer(before)
-        await migrate(attached)
+    # The serving login may not exist yet: the first migration makes it.
+    async with attach(settings) as serving, _attach_owner(settings, serving.owner_url) as owner:
+        with answering():
+            before = (await inspect(owner)).revision
+        await migrate(owner)
     return before, db.migrate.revisions()[-1]
 
 
-def refuse_newer(revision: str | None) -> None:
-    """Refuse a schema that this code does not know.
-
-    Raises:
-        SchemaTooNew: a newer Dramatis has migrated it.
-    """
+def _refuse_newer(revision: str | None) -> None:
     known = db.migrate.revisions()
     if revision is not None and revision not in known:
         raise SchemaTooNew(
@@ -198,15 +202,17 @@ def answering() -> Generator[None]:
     try:
         with anyio.fail_after(ATTACH_TIMEOUT_S):
             yield
-    except (OperationalError, InterfaceError, TimeoutError) as error:
+    except (OperationalError, InterfaceError, ProgrammingError, TimeoutError) as error:
         # A server that answers and declines says FATAL; what else it says names logins and hosts.
-        if "FATAL" in str(error):
+        if re.search(r"FATAL|invalid (\w+ value|connection option)", str(error)):
             raise DatabaseMisconfigured(
                 "The database server refuses the connection.",
                 hint="Check login, password and database name in DRAMATIS_DATABASE_URL; a role in"
                 " its options has to exist (`dramatis migrate` makes dramatis_app).",
             ) from error
-        raise DatabaseUnavailable from error
+        raise DatabaseUnavailable(
+            "The database does not answer.", hint="Is it running? `dramatis doctor` looks."
+        ) from error
     except EmbeddedUnavailable as error:
         raise EmbeddedDatabaseFailed(str(error), hint=error.hint) from error
 
@@ -228,7 +234,13 @@ async def _make_fit(attached: Attached) -> None:
         state = await inspect(attached)
     if state.server_major < OLDEST_POSTGRES:
         raise DatabaseMisconfigured(
-            f"This is PostgreSQL {state.server_major}; Dramatis needs {OLDEST_POSTGRES} or newer."
+            f"This is PostgreSQL {state.server_major}; Dramatis needs {OLDEST_POSTGRES} or newer.",
+            hint="Point DRAMATIS_DATABASE_URL at a newer server.",
+        )
+    if state.encoding != "UTF8":
+        raise DatabaseMisconfigured(
+            f"The encoding of the database is {state.encoding}; Dramatis needs UTF8.",
+            hint="Make one with ENCODING 'UTF8' TEMPLATE template0.",
         )
     if state.bypasses_isolation:
         raise LoginBypassesIsolation(
@@ -239,7 +251,7 @@ async def _make_fit(attached: Attached) -> None:
     known = db.migrate.revisions()
     if state.revision == known[-1]:
         return
-    refuse_newer(state.revision)
+    _refuse_newer(state.revision)
     if not attached.embedded:
         raise SchemaOutdated(
             f"The database is at revision {state.revision or 'none'}; this Dramatis needs"
@@ -262,6 +274,7 @@ def _connect(url: str, pool_size: int, embedded: EmbeddedPostgres | None) -> Dat
 
 _STATE = text(
     "SELECT current_setting('server_version_num')::int / 10000 AS major, current_user AS login,"
+    " current_setting('server_encoding') AS encoding,"
     " r.rolsuper OR r.rolbypassrls AS bypasses,"
     " EXISTS (SELECT FROM pg_tables"
     "  WHERE schemaname = 'dramatis' AND tableowner = current_user) AS owns,"

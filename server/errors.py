@@ -51,7 +51,7 @@ class Unavailable(DramatisError):
 
 
 class AssetsFailed(DramatisError):
-    """The row is committed and its files are not all written. Repairing is safe at any time."""
+    """Files of a persona could not be written; its row is there. Repairing is always safe."""
 
     code = "assets_failed"
 
@@ -86,7 +86,7 @@ def _rule(kind: str, message: str) -> str:
     match kind:
         case "missing":
             return "is required"
-        case "extra_forbidden" | "unexpected_keyword_argument":
+        case "extra_forbidden":
             return "is not known here"
         case "string_too_short":
             return "must not be empty or blank"

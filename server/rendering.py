@@ -5,6 +5,27 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from db.shipped import shipped
+from server.errors import Conflict
+
+
+class TemplateBroken(Conflict):
+    code = "template_broken"
+
+
+def render(templates: Environment, template: str, **values: object) -> str:
+    """Render a template.
+
+    Raises:
+        TemplateBroken: it cannot be read or rendered, which only an operator's own can do.
+    """
+    try:
+        return templates.get_template(template).render(**values)
+    # A template is code of the operator's: it may raise anything.
+    except Exception as error:
+        raise TemplateBroken(
+            f"The template {template} is broken: {error}.",
+            hint="Mend it in the folder that DRAMATIS_TEMPLATES names.",
+        ) from error
 
 
 def environment(overrides: Path | None) -> Environment:

@@ -30,6 +30,8 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level, format="dramatis: %(levelname)s: %(message)s"
     )
+    # It warns of every query that a client's cancellation cut short.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     stdio, server = _import_surface()
 
     @asynccontextmanager

@@ -1,5 +1,6 @@
 """Everything an operator may set. The only reader of the environment."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,11 +12,45 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 SkillTemplate = Literal["standard", "detailed"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+def _absolute(path: Path) -> Path:
+    try:
+        path = path.expanduser().absolute()
+        str(path).encode()
+    except RuntimeError:
+        raise ValueError("must name a home folder that there is") from None
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None
+    return path
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("must be a folder that there is")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 def _parts(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return list(dict.fromkeys(part.strip() for part in value.split(",")))
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def forget_libpq_environment() -> None:
+    """Take libpq's PG* variables out of this process.
+
+    They mean some other server. With the embedded one even a single PGHOSTADDR would lead us
+    there, and nothing but the environment itself turns all of them off.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 class Settings(BaseSettings):
@@ -42,7 +77,7 @@ class Settings(BaseSettings):
         default=("personas",), description="MCP tool groups to serve, separated by commas."
     )
     read_only: bool = Field(default=False, description="Serve no tool that changes anything.")
-    templates: AbsolutePath | None = Field(
+    templates: Annotated[AbsolutePath, AfterValidator(_folder)] | None = Field(
         default=None, description="Folder of templates that replace the shipped ones."
     )
     skill_template: SkillTemplate = Field(
@@ -57,9 +92,12 @@ class Settings(BaseSettings):
     linger_s: float = Field(
         default=300,
         ge=0,
+        le=86_400,
         description="Seconds the embedded server stays up after its last user has left.",
     )
-    log_level: LogLevel = Field(default="WARNING", description="What goes to stderr.")
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
+        default="WARNING", description="What goes to stderr."
+    )
 
     @property
     def linger(self) -> timedelta:

@@ -1,14 +1,15 @@
 """One use case: a transaction, the caller it acts for, and the app it runs in."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import anyio
 from jinja2 import Environment
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from psycopg import errors
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,23 +17,26 @@ from db.session import Database
 from db.unavailable import EmbeddedUnavailable
 from server.errors import Unavailable
 
-Scope = Literal["personas:read", "personas:write", "tenants:write"]
-SCOPES: frozenset[Scope] = frozenset(("personas:read", "personas:write", "tenants:write"))
-READ_SCOPES: frozenset[Scope] = frozenset(("personas:read",))
+Scope = Literal["personas:write", "tenants:write"]
+OPERATOR_SCOPES: frozenset[Scope] = frozenset(("personas:write", "tenants:write"))
+AGENT_SCOPES: frozenset[Scope] = frozenset(("personas:write",))
+READ_ONLY: frozenset[Scope] = frozenset()
 
-# A begin that takes longer than this has met a database that is frozen or out of reach: it is
-# one round trip. It leaves time to report that within the 10 seconds of SPEC 3.6.
+# A database that is frozen or out of reach shows at the first round trip. Both limits leave
+# time to report it within the 10 seconds of SPEC 3.6.
 BEGIN_TIMEOUT_S = 4
+USE_CASE_TIMEOUT_S = 8
+
+BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+FULL = (errors.DiskFull, errors.OutOfMemory, errors.TooManyConnections)
 
 
 class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The database does not answer.",
-            hint="Nothing was changed. Try again; if it persists, run `dramatis doctor`.",
-        )
+
+class DatabaseBusy(Unavailable):
+    code = "database_busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Caller:
     kind: Literal["human", "agent", "operator"]
     name: str
     tenant_id: int
-    scopes: frozenset[Scope] = SCOPES
+    scopes: frozenset[Scope]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +65,15 @@ class App:
         """Open a transaction for `caller`; commit on success, roll back on any error.
 
         Raises:
-            DatabaseUnavailable: no answer; what was done in the transaction is undone.
+            DatabaseUnavailable: no answer. When it came after the beginning, nobody knows whether
+                the commit arrived.
+            DatabaseBusy: somebody else held what was needed for too long; nothing was done.
         """
-        try:
+        with _within(USE_CASE_TIMEOUT_S, "It may or may not have been carried out: look first."):
             async with self.database.sessions(info={"tenant_id": caller.tenant_id}) as session:
                 await _begin(session)
                 yield Work(session, caller, self)
                 await session.commit()
-        except EmbeddedUnavailable as error:
-            raise DatabaseUnavailable from error
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise DatabaseUnavailable from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise DatabaseUnavailable from error
-            raise
 
 
 OpenApp = Callable[[], AbstractAsyncContextManager[App]]
@@ -94,18 +92,46 @@ async def _begin(session: AsyncSession) -> None:
     The pool does not ping: that would add a round trip to every use case, and here nothing has
     happened yet, so beginning again is safe.
     """
-    try:
-        await _reach(session)
-    except OperationalError as error:
-        if not error.connection_invalidated:
-            raise
-        await session.rollback()
-        await _reach(session)
-
-
-async def _reach(session: AsyncSession) -> None:
-    try:
-        with anyio.fail_after(BEGIN_TIMEOUT_S):
+    with _within(BEGIN_TIMEOUT_S, "Nothing was changed."):
+        try:
             await session.connection()
-    except TimeoutError as error:
-        raise DatabaseUnavailable from error
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            await session.rollback()
+            await session.connection()
+
+
+@contextmanager
+def _within(limit_s: float, outcome: str) -> Generator[None]:
+    """Give the database so long, and put what it says into our words."""
+    try:
+        with anyio.fail_after(limit_s):
+            yield
+    except PoolTimeout as error:
+        raise DatabaseBusy(
+            "All connections to the database are in use.", hint="Try again in a moment."
+        ) from error
+    except (TimeoutError, EmbeddedUnavailable) as error:
+        raise _unavailable(outcome) from error
+    except DBAPIError as error:
+        if isinstance(error.orig, BUSY):
+            raise DatabaseBusy(
+                "Somebody else is changing the same thing; nothing was done.",
+                hint="Try again in a moment.",
+            ) from error
+        if isinstance(error.orig, FULL):
+            raise DatabaseBusy(
+                "The database server has no room left; nothing was done.",
+                hint="Free disk space or connections on it.",
+            ) from error
+        if error.connection_invalidated or isinstance(error.orig, errors.OperationalError):
+            raise _unavailable(outcome) from error
+        raise
+
+
+def _unavailable(outcome: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"The database does not answer. {outcome}",
+        hint="Try again; if it persists, run `dramatis doctor`.",
+    )

@@ -25,7 +25,7 @@ from db.session import Database, TenantSession
 from server.app import open_app
 from server.settings import Settings
 from server.surfaces.mcp.server import Dramatis, build
-from server.work import App, Caller, Work
+from server.work import OPERATOR_SCOPES, App, Caller, Work
 
 _numbers = itertools.count(1)
 
@@ -135,7 +135,7 @@ async def own_app(databases: Databases, tmp_path: Path) -> AsyncIterator[App]:
 
 @pytest.fixture
 def caller(app: App) -> Caller:
-    return Caller("operator", "tester", app.tenant_id)
+    return operator(app)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ async def work(app: App, caller: Caller) -> AsyncIterator[Work]:
 
 @pytest.fixture
 def mcp(app: App) -> Dramatis:
-    return build(opened(app))
+    return build(Opened(app))
 
 
 @pytest.fixture(params=["auto", "legacy"])
@@ -159,12 +159,12 @@ async def client(mcp: Dramatis, request: pytest.FixtureRequest) -> AsyncIterator
 but = replace
 
 
+def operator(app: App, name: str = "tester") -> Caller:
+    return Caller("operator", name, app.tenant_id, OPERATOR_SCOPES)
+
+
 def external(url: str, data_root: Path) -> Settings:
     return Settings(database_url=SecretStr(url), data_root=data_root)
-
-
-def opened(app: App) -> "Opened":
-    return Opened(app)
 
 
 class Opened:

@@ -15,7 +15,7 @@ from server.personas import files, queries, service
 from server.personas.queries import PersonaNotFound
 from server.settings import Settings
 from server.work import App, Caller
-from tests.conftest import Databases, but, external
+from tests.conftest import Databases, but, external, operator
 
 pytestmark = pytest.mark.anyio
 
@@ -28,13 +28,12 @@ async def two_tenants(own_app: App) -> AsyncIterator[tuple[App, Caller, Caller]]
     """An app with one connection and a persona, its files and history in each of two tenants."""
     database = connect(own_app.database.engine.url.render_as_string(), pool_size=1)
     app = but(own_app, database=database)
-    first = Caller("operator", "first", app.tenant_id)
+    first = operator(app, "first")
     async with app.work(first) as work:
-        second = Caller("operator", "second", (await add_tenant(work, "acme")).id)
+        second = but(first, name="second", tenant_id=(await add_tenant(work, " Acme ")).id)
     for caller in (first, second):
         con = await service.register_persona(app, caller, name="Con", role="developer")
-        async with app.work(caller) as work:
-            await files.write_skill(work, con.slug, content=caller.name)
+        await files.write_skill(app, caller, con.slug, content=caller.name)
     yield app, first, second
     await database.engine.dispose()
 

@@ -14,7 +14,9 @@ from server.surfaces.mcp.server import TOOLSETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^(?:\.venv/bin/)?dramatis (.+?)(?:  +#.*)?$", README, re.MULTILINE)))
+COMMANDS = sorted(
+    set(re.findall(r"^(?:\.venv/bin/)?dramatis (.+?)(?:  +#.*)?$", README, re.MULTILINE))
+)
 TARGETS = sorted(set(re.findall(r"\bmake ([a-z]+)\b", README)))
 
 

@@ -31,9 +31,9 @@ class PersonaRow(OwnedRow):
     """A persona.
 
     `slug` follows from the stem and the key in the insert itself, so no other slug is ever
-    visible; the stem is frozen, so a renamed persona keeps it. `name_key` is a column because
-    row-level security keeps an index on the expression `lower(name)` from being used: `lower`
-    is not leakproof.
+    visible; the stem is frozen, so a renamed persona keeps it. `name_key` is the name folded for
+    comparing, filled in by the service; an index on `lower(name)` would lie idle, because `lower`
+    is not leakproof and row-level security lets only such functions through.
     """
 
     __tablename__ = "personas"
@@ -55,7 +55,7 @@ class PersonaRow(OwnedRow):
     slug_stem: Mapped[str]
     slug: Mapped[str] = mapped_column(Computed("slug_stem || '-' || id::text", persisted=True))
     name: Mapped[str]
-    name_key: Mapped[str] = mapped_column(Computed("lower(name)", persisted=True))
+    name_key: Mapped[str] = mapped_column(server_default="")
     description: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="active")
     role_id: Mapped[int]

@@ -58,6 +58,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Without tenants everybody's rows would lie open to everybody.
+    others = op.get_bind().scalar(sa.text("SELECT count(*) FROM dramatis.tenants")) - 1
+    if others:
+        raise RuntimeError(f"There are {others} further tenants: remove them before going back.")
+    op.execute(
+        "DO $$ BEGIN REVOKE ALL ON ALL TABLES IN SCHEMA dramatis FROM dramatis_app;"
+        " EXCEPTION WHEN undefined_object THEN NULL; END $$"
+    )
     for table in TABLES:
         op.execute(f"DROP POLICY tenant_isolation ON dramatis.{table}")
         op.execute(f"ALTER TABLE dramatis.{table} NO FORCE ROW LEVEL SECURITY")

@@ -68,11 +68,13 @@ def upgrade() -> None:
         )
     op.add_column(
         "personas",
-        sa.Column(
-            "name_key", sa.Text(), sa.Computed("lower(name)", persisted=True), nullable=False
-        ),
+        sa.Column("name_key", sa.Text(), server_default="", nullable=False),
         schema=SCHEMA,
     )
+    # Forced row-level security blinds the owner too; it is lifted within this transaction only.
+    op.execute("ALTER TABLE dramatis.personas NO FORCE ROW LEVEL SECURITY")
+    op.execute("UPDATE dramatis.personas SET name_key = lower(name)")
+    op.execute("ALTER TABLE dramatis.personas FORCE ROW LEVEL SECURITY")
     _index("tenant_id", "name_key")
     _index("tenant_id", "role_id", "status", "id")
     _index("tenant_id", "status", "id")

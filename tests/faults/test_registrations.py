@@ -164,6 +164,30 @@ def test_a_database_restarted_between_two_calls_is_not_noticed(
     assert found["isError"] is False
 
 
+def test_variables_of_libpq_that_mean_another_server_are_not_followed(tmp_path: Path):
+    others = {
+        "PGHOSTADDR": "127.0.0.1",
+        "PGSERVICE": "shop",
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGCLIENTENCODING": "LATIN1",
+        "PGSSLMODE": "bogus",
+        "PGTZ": "nonsense/zone",
+    }
+    settings = {"DRAMATIS_DATA_ROOT": str(tmp_path / "data"), "DRAMATIS_LINGER_S": "0"}
+    try:
+        with Server(**settings, **others) as server:
+            server.initialize()
+            persona = server.call("register_persona", name="Con", role="developer")
+    finally:
+        beside = EmbeddedPostgres(tmp_path / "data", linger=timedelta(0))
+        beside.acquire()
+        beside.stop()
+        beside.release()
+        shutil.rmtree(beside.base, ignore_errors=True)
+
+    assert persona["structuredContent"]["slug"] == "developer-con-1"
+
+
 def test_an_embedded_server_that_was_killed_is_started_again(tmp_path: Path):
     settings = {"DRAMATIS_DATA_ROOT": str(tmp_path / "data"), "DRAMATIS_LINGER_S": "0"}
     beside = EmbeddedPostgres(tmp_path / "data", linger=timedelta(0))

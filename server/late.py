@@ -1,7 +1,7 @@
-"""Services that are imported when they are first called.
+"""Modules that are imported when they are first called.
 
-The rooms stand on SQLAlchemy, whose import takes half as long as all of the SDK's; the server
-answers `initialize` before it pays for that.
+The rooms stand on SQLAlchemy, whose import takes half as long as all of the MCP SDK's; the
+server answers `initialize`, and a command prints its help, before paying for that.
 """
 
 from importlib import import_module
