@@ -3,9 +3,11 @@
 Everything here blocks on the file system: call it in a worker thread.
 """
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from jinja2 import Environment
 
 from server.errors import Conflict
 from server.personas.shapes import FILE_BYTES, AssetFile, AssetState
+from server.rendering import render
 
 SKILL = "skill.md"
 EXPERIENCE = "experience.md"
@@ -57,11 +60,11 @@ def seed(
 
     Raises:
         OSError: some file could not be written; the others may have been.
-        jinja2.TemplateError: a template of the operator's is broken; nothing was written.
+        TemplateBroken: a template of the operator's is; nothing was written.
     """
     sources = {SKILL: SKILL_TEMPLATES[skill_template], EXPERIENCE: "assets/experience.md"}
     rendered = {
-        file: templates.get_template(source).render(name=name, role=role)
+        file: render(templates, source, name=name, role=role)
         for file, source in sources.items()
         if not (folder / file).exists()
     }
@@ -79,8 +82,7 @@ def read(folder: Path, file: str) -> AssetFile:
     """
     path = folder / file
     try:
-        raw = path.read_bytes()
-        modified = path.stat().st_mtime
+        raw, status = _read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return AssetFile(exists=False, path=str(path))
     except OSError as error:
@@ -88,9 +90,9 @@ def read(folder: Path, file: str) -> AssetFile:
             f"{file} of {folder.name} cannot be read: {reason(error)}.",
             hint="Check its permissions, and that it is a file.",
         ) from error
-    if len(raw) > FILE_BYTES:
+    if status.st_size > FILE_BYTES:
         raise FileTooLarge(
-            f"{file} of {folder.name} is {len(raw):,} bytes; the limit is {FILE_BYTES:,}.",
+            f"{file} of {folder.name} is {status.st_size:,} bytes; the limit is {FILE_BYTES:,}.",
             hint="Shorten it in an editor.",
         )
     try:
@@ -107,18 +109,22 @@ def read(folder: Path, file: str) -> AssetFile:
         content=text,
         sha256=sha256(text),
         size_bytes=len(raw),
-        last_modified=datetime.fromtimestamp(modified, UTC),
+        last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
     )
 
 
-def replace(folder: Path, file: str, text: str) -> None:
+def replace(folder: Path, file: str, text: str) -> datetime:
     """Put a new text in the place of whatever is there: readers see the old or the new, whole.
+
+    Returns:
+        When the file was last modified, which is now.
 
     Raises:
         OSError: nothing was changed.
     """
     _make(folder)
     _place(folder / file, text, _replace_durably)
+    return datetime.fromtimestamp((folder / file).stat().st_mtime, UTC)
 
 
 def reason(error: OSError) -> str:
@@ -128,6 +134,15 @@ def reason(error: OSError) -> str:
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_regular(path: Path) -> tuple[bytes, os.stat_result]:
+    """Read at most the limit and one byte more; a pipe or a device would never end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(FILE_BYTES + 1), status
 
 
 def _make(folder: Path) -> None:

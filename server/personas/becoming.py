@@ -13,11 +13,13 @@ from server.personas.files import entries, read_file
 from server.personas.queries import the_persona
 from server.personas.service import refuse_archived
 from server.personas.shapes import BecomePrompt, Task
+from server.rendering import render
 from server.work import Work
 
 GUARDRAILS = "guardrails.md"
-# A rough English average. The ceiling protects a context window; it bills nobody.
-CHARS_PER_TOKEN = 4
+# A rough average that counts other scripts than ASCII for more. The ceiling protects a context
+# window; it bills nobody.
+BYTES_PER_TOKEN = 4
 NOTE_ROOM = 200
 
 
@@ -39,8 +41,11 @@ async def become_persona(work: Work, reference: str, task: str = "") -> BecomePr
     guardrails = await anyio.to_thread.run_sync(_guardrails, work.app.data_root)
     identity = f"Name: {row.name}\nRole: {row.role.label}\nSlug: {row.slug}"
     if row.description:
-        identity += f"\nDescription: {row.description}"
+        # Indented, so that no line of it looks like another field.
+        identity += "\nDescription: " + row.description.replace("\n", "\n  ")
     frame = _Frame(work, row.slug, _fenced(guardrails), _fenced(identity), asked)
+    if skill is not None and not skill.strip():
+        skill = "(empty)"
     return frame.fit({"skill": skill or "", "experience": entries(experience)})
 
 
@@ -59,33 +64,34 @@ class _Frame:
         cuts: list[str] = []
         text = self._render(sections, cuts)
         for section in ("experience", "skill"):
-            over = len(text) - ceiling * CHARS_PER_TOKEN
+            over = _bytes(text) - ceiling * BYTES_PER_TOKEN
             if over <= 0 or not sections[section]:
                 continue
             whole = sections[section]
-            kept = _first_lines(whole, len(whole) - over - NOTE_ROOM)
+            kept = _beginning(whole, _bytes(whole) - over - NOTE_ROOM)
             sections = sections | {section: kept or "[cut]"}
             cuts.append(
                 f"{section}.md was cut to {len(kept):,} of {len(whole):,} characters to stay under"
                 f" {ceiling:,} tokens; read_persona_files has all of it."
             )
             text = self._render(sections, cuts)
-        if len(text) > ceiling * CHARS_PER_TOKEN:
+        if _bytes(text) > ceiling * BYTES_PER_TOKEN:
             cuts.append(f"The guardrails, identity and task alone pass {ceiling:,} tokens.")
             text = self._render(sections, cuts)
         return BecomePrompt(
-            slug=self.slug, text=text, tokens=math.ceil(len(text) / CHARS_PER_TOKEN), cuts=cuts
+            slug=self.slug, text=text, tokens=math.ceil(_bytes(text) / BYTES_PER_TOKEN), cuts=cuts
         )
 
     def _render(self, sections: dict[str, str], cuts: list[str]) -> str:
-        template = self.work.app.templates.get_template("prompts/become_persona.md")
-        return template.render(
+        return render(
+            self.work.app.templates,
+            "prompts/become_persona.md",
             slug=self.slug,
             guardrails=self.guardrails,
             identity=self.identity,
             skill=_fenced(sections["skill"]),
             experience=_fenced(sections["experience"]),
-            task=self.task,
+            task=_fenced(self.task),
             cuts=cuts,
         )
 
@@ -99,10 +105,15 @@ def _fenced(text: str) -> str:
     return f"{fence}text\n{text.strip()}\n{fence}"
 
 
-def _first_lines(text: str, size: int) -> str:
-    if size <= 0:
-        return ""
-    return text[:size].rpartition("\n")[0] or text[:size]
+def _beginning(text: str, size_bytes: int) -> str:
+    """Cut at the end of a line, or within one when that would lose more than half."""
+    kept = text.encode()[: max(0, size_bytes)].decode(errors="ignore")
+    whole_lines = kept.rpartition("\n")[0]
+    return whole_lines if len(whole_lines) > len(kept) / 2 else kept
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())
 
 
 def _guardrails(data_root: Path) -> str:

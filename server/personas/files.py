@@ -5,6 +5,7 @@ tool replaced, and the row's lock lets writers in one at a time, on whichever ma
 """
 
 import difflib
+import re
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -16,7 +17,7 @@ from server import audit
 from server.access import require
 from server.errors import AssetsFailed, Conflict, Invalid, NotFound, parse
 from server.personas import assets
-from server.personas.queries import the_persona
+from server.personas.queries import row_at, the_persona
 from server.personas.service import refuse_archived
 from server.personas.shapes import (
     FILE_BYTES,
@@ -24,11 +25,12 @@ from server.personas.shapes import (
     Entry,
     ExperienceAdded,
     PersonaFiles,
-    SkillText,
+    SkillChange,
     SkillVersion,
     SkillWritten,
 )
-from server.work import Work
+from server.rendering import render
+from server.work import App, Caller, Work
 
 VERSIONS_LISTED = 20
 DIFF_LINES = 60
@@ -42,6 +44,14 @@ class SkillChanged(Conflict):
 
 class SkillVersionNotFound(NotFound):
     code = "skill_version_not_found"
+
+
+class FileNotWritten(AssetsFailed):
+    code = "file_not_written"
+
+
+class FileMissing(NotFound):
+    code = "file_missing"
 
 
 class ExperienceFull(Invalid):
@@ -62,7 +72,8 @@ async def read_files(
 
 
 async def write_skill(
-    work: Work,
+    app: App,
+    caller: Caller,
     reference: str,
     *,
     content: str | None = None,
@@ -70,6 +81,9 @@ async def write_skill(
     expected_sha256: str | None = None,
 ) -> SkillWritten:
     """Replace skill.md by exactly `content`, or by an earlier text; the one before is kept.
+
+    Takes no `Work`, because it takes two: the text to be replaced is committed as a version
+    before the file is touched, so that no failure of the database can cost it.
 
     Args:
         restore_sha256: hash of a kept text, or its first eight characters or more.
@@ -81,20 +95,38 @@ async def write_skill(
         SkillChanged: somebody else was faster; the hint shows what they changed.
         SkillVersionNotFound: no kept text has the hash.
         PersonaArchived: restore it first.
-        AssetsFailed: the disk refused; the old text stands.
+        FileNotWritten: the disk refused; the old text stands.
     """
-    require(work.caller, "personas:write")
-    if (content is None) == (restore_sha256 is None):
-        raise Invalid("Give either the new content or the hash of the text to restore.")
-    row = await the_persona(work, reference, lock=True)
-    refuse_archived(row)
-    if restore_sha256 is not None:
-        text = await _kept_text(work, row, restore_sha256)
-    else:
-        text = parse(SkillText, content=content).content
+    require(caller, "personas:write")
+    change = parse(
+        SkillChange,
+        content=content,
+        restore_sha256=restore_sha256,
+        expected_sha256=expected_sha256,
+    )
+    if (change.content is None) == (change.restore_sha256 is None):
+        raise Invalid(
+            "Both or neither of the new content and the hash of a text to restore were given.",
+            hint="Give one of them.",
+        )
+    async with app.work(caller) as work:
+        row = await the_persona(work, reference, lock=True)
+        refuse_archived(row)
+        before = await read_file(work, row, assets.SKILL)
+        if before.content is not None:
+            await _keep(work, row, before.content, "seeded, or edited by hand")
+    async with app.work(caller) as work:
+        row = await the_persona(work, row.slug, lock=True)
+        return await _write_skill(work, row, change)
+
+
+async def _write_skill(work: Work, row: PersonaRow, change: SkillChange) -> SkillWritten:
+    text = change.content
+    if text is None:
+        text = await _kept_text(work, row, change.restore_sha256 or "")
     before = await read_file(work, row, assets.SKILL)
-    if expected_sha256 and expected_sha256.lower() != before.sha256:
-        raise await _changed(work, row, expected_sha256.lower(), before)
+    if change.expected_sha256 and change.expected_sha256 != before.sha256:
+        raise await _changed(work, row, change.expected_sha256, before)
     written = SkillWritten(
         slug=row.slug,
         path=before.path,
@@ -103,11 +135,8 @@ async def write_skill(
         changed=text != before.content,
     )
     if written.changed:
-        if before.content is not None:
-            await _keep(work, row, before.content, "seeded, or edited by hand")
         await _keep(work, row, text, work.caller.name)
         await audit.record(work, "skill.replaced", row.slug, written.model_dump(include=_HASHES))
-        await work.session.flush()
         await _replace(work, row, assets.SKILL, text)
     return written
 
@@ -118,7 +147,7 @@ async def add_experience(work: Work, reference: str, entry: str) -> ExperienceAd
     Raises:
         ExperienceFull: the file would pass the limit; it has to be curated first.
         PersonaArchived: restore it first.
-        AssetsFailed: the disk refused; the file is as it was.
+        FileNotWritten: the disk refused; the file is as it was.
     """
     require(work.caller, "personas:write")
     text = parse(Entry, entry=entry).entry
@@ -127,8 +156,9 @@ async def add_experience(work: Work, reference: str, entry: str) -> ExperienceAd
     before = await read_file(work, row, assets.EXPERIENCE)
     log = before.content
     if log is None:
-        template = work.app.templates.get_template("assets/experience.md")
-        log = template.render(name=row.name, role=row.role.name)
+        log = render(work.app.templates, "assets/experience.md", name=row.name, role=row.role.name)
+    # Otherwise an entry could pass off a part of itself as an entry of somebody else.
+    text = re.sub(r"(?m)^#{1,2}(?=\s)", "###", text)
     heading = f"## {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} — {work.caller.name}"
     after = _on_top(log, f"{heading}\n\n{text}\n")
     if len(after.encode()) > FILE_BYTES:
@@ -136,16 +166,30 @@ async def add_experience(work: Work, reference: str, entry: str) -> ExperienceAd
             f"experience.md of {row.slug} would grow over {FILE_BYTES:,} bytes.",
             hint="Move what has proved itself into skill.md and shorten the file in an editor.",
         )
-    await _replace(work, row, assets.EXPERIENCE, after)
     await audit.record(work, "experience.added", row.slug, {"sha256": assets.sha256(text)})
-    now = await read_file(work, row, assets.EXPERIENCE)
+    modified = await _replace(work, row, assets.EXPERIENCE, after)
     return ExperienceAdded(
         slug=row.slug,
-        path=now.path,
+        path=before.path,
         heading=heading.removeprefix("## "),
-        last_modified=now.last_modified or datetime.now(UTC),
+        last_modified=modified,
         size_bytes=len(after.encode()),
     )
+
+
+async def read_at(work: Work, slug: str, file: str) -> str:
+    """Read the text of a file by the exact slug of its persona, as an address has it.
+
+    Raises:
+        PersonaNotFound: no persona has the slug.
+        FileMissing: the persona lacks the file.
+    """
+    found = await read_file(work, await row_at(work, slug), file)
+    if found.content is None:
+        raise FileMissing(
+            f"{slug} has no {file}.", hint="repair_persona_assets writes it from the template."
+        )
+    return found.content
 
 
 async def read_file(work: Work, row: PersonaRow, file: str) -> AssetFile:
@@ -156,19 +200,27 @@ async def read_file(work: Work, row: PersonaRow, file: str) -> AssetFile:
 async def _changed(
     work: Work, row: PersonaRow, expected_sha256: str, now: AssetFile
 ) -> SkillChanged:
-    known = await work.session.scalar(
-        _history(row).where(SkillVersionRow.sha256 == expected_sha256).limit(1)
-    )
+    known = await _known_text(work, row, expected_sha256)
     if now.content is None:
         what = "The file has been removed."
     elif known is None:
         what = f"Its hash is now {now.sha256}."
     else:
-        what = f"Its hash is now {now.sha256}. What changed:\n{_diff(known.content, now.content)}"
+        what = f"Its hash is now {now.sha256}. What changed:\n{_diff(known, now.content)}"
     return SkillChanged(
         f"skill.md of {row.slug} has changed since it was read, so nothing was written.",
         hint=f"Read it again, merge, and write with the new hash. {what}",
     )
+
+
+async def _known_text(work: Work, row: PersonaRow, sha256: str) -> str | None:
+    """Find the text of a hash: a kept one, or what the file was seeded with."""
+    kept = await work.session.scalar(_history(row).where(SkillVersionRow.sha256 == sha256).limit(1))
+    if kept is not None:
+        return kept.content
+    names = {"name": row.name, "role": row.role.name}
+    seeds = [render(work.app.templates, t, **names) for t in assets.SKILL_TEMPLATES.values()]
+    return next((seed for seed in seeds if assets.sha256(seed) == sha256), None)
 
 
 def _diff(old: str, new: str) -> str:
@@ -179,10 +231,9 @@ def _diff(old: str, new: str) -> str:
 
 
 async def _kept_text(work: Work, row: PersonaRow, sha256: str) -> str:
-    prefix = sha256.strip().lower()
     kept = None
-    if len(prefix) >= SHORTEST_HASH:
-        query = _history(row).where(SkillVersionRow.sha256.startswith(prefix, autoescape=True))
+    if len(sha256) >= SHORTEST_HASH:
+        query = _history(row).where(SkillVersionRow.sha256.startswith(sha256, autoescape=True))
         kept = await work.session.scalar(query.limit(1))
     if kept is None:
         raise SkillVersionNotFound(
@@ -231,12 +282,12 @@ async def _versions(work: Work, row: PersonaRow) -> list[SkillVersion]:
     ]
 
 
-async def _replace(work: Work, row: PersonaRow, file: str, text: str) -> None:
+async def _replace(work: Work, row: PersonaRow, file: str, text: str) -> datetime:
     folder = assets.directory(work.app.data_root, row.slug)
     try:
-        await anyio.to_thread.run_sync(assets.replace, folder, file, text)
+        return await anyio.to_thread.run_sync(assets.replace, folder, file, text)
     except OSError as error:
-        raise AssetsFailed(
+        raise FileNotWritten(
             f"{file} of {row.slug} could not be written: {assets.reason(error)}. It is as it was.",
             hint=f"Make personas/{row.slug} in the data root writable and try again.",
         ) from error

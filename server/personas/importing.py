@@ -35,17 +35,17 @@ async def import_personas(
     A line that is refused does not stop the others. A database that went away does: what is
     left is reported as not tried.
     """
-    away: Unavailable | None = None
+    away = False
     for line in lines:
         wanted, outcome = _checked(line)
-        if wanted is not None and away is not None:
-            outcome = outcome.model_copy(update={"error": f"Not tried: {away.args[0]}"})
+        if wanted is not None and away:
+            outcome = outcome.model_copy(update={"error": "Not tried: the database went away."})
         elif wanted is not None:
             try:
                 made = await register_persona(app, caller, **dict(wanted))
                 outcome = outcome.model_copy(update={"slug": made.slug})
             except DramatisError as error:
-                away = error if isinstance(error, Unavailable) else None
+                away = isinstance(error, Unavailable)
                 outcome = outcome.model_copy(update={"error": str(error)})
         yield outcome
 

@@ -5,10 +5,12 @@ import binascii
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import anyio.to_thread
+from pydantic import Field, TypeAdapter
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_
 from sqlalchemy.orm import contains_eager, joinedload
 
@@ -26,6 +28,7 @@ from server.personas.shapes import (
     RoleLookup,
     RoleQuery,
     Totals,
+    Typed,
     Wanted,
 )
 from server.work import App, Work
@@ -58,8 +61,31 @@ async def get_persona(work: Work, reference: str) -> Match:
     """
     rows = await _matching(work, reference)
     if len(rows) > 1:
-        return Match(persona=None, candidates=[_candidate(row) for row in rows])
-    return Match(persona=await describe(work.app, rows[0]), candidates=[])
+        return Match(
+            persona=None,
+            candidates=[_candidate(row) for row in rows[:CANDIDATES]],
+            more=len(rows) > CANDIDATES,
+        )
+    return Match(persona=await describe(work.app, rows[0]), candidates=[], more=False)
+
+
+async def persona_at(work: Work, slug: str) -> Persona:
+    """Find a persona by its exact slug, as an address has it.
+
+    Raises:
+        PersonaNotFound: no persona has it.
+    """
+    return await describe(work.app, await row_at(work, slug))
+
+
+async def row_at(work: Work, slug: str) -> PersonaRow:
+    wanted = parse(Wanted, persona=slug).persona
+    row = await work.session.scalar(_personas().where(PersonaRow.slug == wanted))
+    if row is None:
+        raise PersonaNotFound(
+            f"No persona has the slug {_quoted(slug)}.", hint="list_personas has those there are."
+        )
+    return row
 
 
 async def the_persona(work: Work, reference: str, *, lock: bool = False) -> PersonaRow:
@@ -74,7 +100,8 @@ async def the_persona(work: Work, reference: str, *, lock: bool = False) -> Pers
     """
     rows = await _matching(work, reference)
     if len(rows) > 1:
-        listed = ", ".join(f"{row.slug} ({row.name}, {row.role.name})" for row in rows)
+        listed = ", ".join(f"{row.slug} ({row.name}, {row.role.name})" for row in rows[:CANDIDATES])
+        listed += " and others" if len(rows) > CANDIDATES else ""
         raise AmbiguousPersona(
             f"Several personas fit {_quoted(reference)}.", hint=f"Say which by slug: {listed}."
         )
@@ -83,7 +110,7 @@ async def the_persona(work: Work, reference: str, *, lock: bool = False) -> Pers
     query = _personas().where(PersonaRow.id == rows[0].id).with_for_update(of=PersonaRow)
     row = await work.session.scalar(query.execution_options(populate_existing=True))
     if row is None:
-        raise await _nothing_fits(work, reference)
+        raise await _nothing_fits(work, reference.strip())
     return row
 
 
@@ -92,11 +119,13 @@ async def lookup_role(work: Work, name: str) -> RoleLookup:
     wanted = parse(RoleQuery, name=name).name.lower()
     row = await work.session.scalar(select(RoleRow).where(RoleRow.name == wanted))
     if row is None:
-        known = (await work.session.scalars(select(RoleRow.name).limit(NAMES_COMPARED))).all()
+        newest = select(RoleRow.name).order_by(RoleRow.id.desc()).limit(NAMES_COMPARED)
+        known = (await work.session.scalars(newest)).all()
         return RoleLookup(
             found=False,
             role=None,
             personas=[],
+            left_out=0,
             nearest=difflib.get_close_matches(wanted, known, n=5, cutoff=0.5),
             how_to_create="Register a persona with this role: the role is made along with it.",
         )
@@ -112,6 +141,7 @@ async def lookup_role(work: Work, name: str) -> RoleLookup:
         found=True,
         role=_role(row, count),
         personas=await summarise(work.app, rows.all()),
+        left_out=max(0, count - PERSONAS_OF_A_ROLE),
         nearest=[],
         how_to_create=None,
     )
@@ -123,6 +153,7 @@ async def list_roles(work: Work, *, after: str = "", limit: int = 1000) -> list[
     Args:
         after: leave out the names up to and including this one.
     """
+    after = parse(Typed, text=after).text
     count = select(func.count()).where(PersonaRow.role_id == RoleRow.id).scalar_subquery()
     rows = await work.session.execute(
         select(RoleRow, count).where(RoleRow.name > after).order_by(RoleRow.name).limit(limit)
@@ -174,13 +205,14 @@ async def list_personas(
 
 async def slugs_starting_with(work: Work, prefix: str, limit: int) -> list[str]:
     """Complete a slug, newest personas first; `prefix` may also begin the name."""
+    prefix = parse(Typed, text=prefix).text
     query = (
         select(PersonaRow.slug)
         .where(
             PersonaRow.status == "active",
             or_(
                 PersonaRow.slug.startswith(prefix.lower(), autoescape=True),
-                PersonaRow.name.istartswith(prefix, autoescape=True),
+                PersonaRow.name_key.startswith(name_key(prefix), autoescape=True),
             ),
         )
         .order_by(PersonaRow.id.desc())
@@ -190,6 +222,7 @@ async def slugs_starting_with(work: Work, prefix: str, limit: int) -> list[str]:
 
 
 async def roles_starting_with(work: Work, prefix: str, limit: int) -> list[str]:
+    prefix = parse(Typed, text=prefix).text
     query = (
         select(RoleRow.name)
         .where(RoleRow.name.startswith(prefix.lower(), autoescape=True))
@@ -229,43 +262,54 @@ async def summarise(app: App, rows: Sequence[PersonaRow]) -> list[PersonaSummary
     ]
 
 
+def name_key(text: str) -> str:
+    """Fold a name for comparing. In Python: what Postgres folds depends on its locale."""
+    return unicodedata.normalize("NFC", text.casefold())
+
+
 def _personas() -> Select[PersonaRow]:
     return select(PersonaRow).options(joinedload(PersonaRow.role, innerjoin=True))
 
 
 async def _matching(work: Work, reference: str) -> Sequence[PersonaRow]:
-    """Find by slug, id, name or part of a name: the first of these that finds any decides."""
+    """Find by slug, id, name or part of a name: the first of these that finds any decides.
+
+    Raises:
+        PersonaNotFound: nothing fits, or only an archived persona has exactly this name: meaning
+            another one by it would be a guess.
+    """
     wanted = parse(Wanted, persona=reference).persona
-    for condition in _conditions(wanted):
-        query = _personas().where(condition).order_by(PersonaRow.id).limit(CANDIDATES)
-        if rows := (await work.session.scalars(query)).all():
+    named = PersonaRow.name_key == name_key(wanted)
+    for condition in _exactly(wanted):
+        if rows := await _some(work, condition):
             return rows
+    if rows := await _some(work, named, PersonaRow.status == "archived"):
+        raise PersonaNotFound(
+            f"No active persona is called {_quoted(wanted)}.",
+            hint=f"{rows[0].slug} is archived: restore it by setting its status to active.",
+        )
+    # This one reads every name of the tenant: no index serves a part of a text under row-level
+    # security, whose fence only leakproof operators may pass.
+    part = PersonaRow.name_key.contains(name_key(wanted), autoescape=True)
+    if rows := await _some(work, part, PersonaRow.status == "active"):
+        return rows
     raise await _nothing_fits(work, wanted)
 
 
-def _conditions(wanted: str) -> Iterator[ColumnElement[bool]]:
+def _exactly(wanted: str) -> Iterator[ColumnElement[bool]]:
     if re.fullmatch(r"[a-z0-9-]+-\d+", wanted.lower()):
         yield PersonaRow.slug == wanted.lower()
-    if re.fullmatch(r"[0-9]+", wanted) and int(wanted) <= LARGEST_ID:
+    if re.fullmatch(r"[1-9][0-9]{0,9}", wanted) and int(wanted) <= LARGEST_ID:
         yield PersonaRow.id == int(wanted)
-    active = PersonaRow.status == "active"
-    yield and_(active, PersonaRow.name_key == func.lower(wanted))
-    # This one reads every name of the tenant: no index serves a part of a text under row-level
-    # security, whose fence only leakproof operators may pass.
-    yield and_(active, PersonaRow.name_key.contains(wanted.lower(), autoescape=True))
+    yield and_(PersonaRow.status == "active", PersonaRow.name_key == name_key(wanted))
+
+
+async def _some(work: Work, *conditions: ColumnElement[bool]) -> Sequence[PersonaRow]:
+    query = _personas().where(*conditions).order_by(PersonaRow.id).limit(CANDIDATES + 1)
+    return (await work.session.scalars(query)).all()
 
 
 async def _nothing_fits(work: Work, wanted: str) -> PersonaNotFound:
-    archived = await work.session.scalar(
-        select(PersonaRow.slug)
-        .where(PersonaRow.status == "archived", PersonaRow.name_key == func.lower(wanted))
-        .limit(1)
-    )
-    if archived is not None:
-        return PersonaNotFound(
-            f"No active persona fits {_quoted(wanted)}.",
-            hint=f"{archived} is archived: restore it by setting its status to active.",
-        )
     rows = await work.session.execute(
         select(PersonaRow.name, PersonaRow.slug)
         .where(PersonaRow.status == "active")
@@ -289,9 +333,12 @@ def _filtered(asked: Listing) -> Select[PersonaRow]:
     if asked.status != "all":
         query = query.where(PersonaRow.status == asked.status)
     if asked.text:
-        columns = (PersonaRow.name, PersonaRow.slug, PersonaRow.description)
+        columns = (PersonaRow.slug, PersonaRow.description)
         query = query.where(
-            or_(*(column.icontains(asked.text, autoescape=True) for column in columns))
+            or_(
+                PersonaRow.name_key.contains(name_key(asked.text), autoescape=True),
+                *(column.icontains(asked.text, autoescape=True) for column in columns),
+            )
         )
     return query
 
@@ -311,15 +358,20 @@ def _encode(row: PersonaRow, sort: Sort) -> str:
 
 def _decode(cursor: str, sort: Sort) -> list[Any]:
     try:
-        made_for, *keys = json.loads(base64.urlsafe_b64decode(cursor))
-    except (binascii.Error, ValueError, TypeError):
-        made_for, keys = None, []
-    kinds = [str, str, int] if sort == "role" else [int]
-    if made_for != sort or [type(key) for key in keys] != kinds:
+        place = _PLACES[sort].validate_json(base64.urlsafe_b64decode(cursor))
+    except (binascii.Error, ValueError):
         raise Invalid(
             "cursor: is not one of this listing's.", hint="Leave it out to start from the top."
-        )
-    return keys
+        ) from None
+    return list(place[1:])
+
+
+_Key = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+_Text = Annotated[str, Field(pattern="^[^\\x00]*$")]
+_PLACES: dict[Sort, TypeAdapter[Any]] = {
+    "newest": TypeAdapter(tuple[Literal["newest"], _Key]),
+    "role": TypeAdapter(tuple[Literal["role"], _Text, _Text, _Key]),
+}
 
 
 def _role(row: RoleRow, count: int) -> Role:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+import anyio
 import anyio.to_thread
-from jinja2 import TemplateError
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm.attributes import set_committed_value
@@ -13,9 +13,10 @@ from server import audit
 from server.access import require
 from server.errors import AssetsFailed, Conflict, Invalid, parse
 from server.personas import assets
-from server.personas.queries import describe, the_persona
+from server.personas.queries import describe, name_key, the_persona
 from server.personas.shapes import Changes, Deleted, Persona, Registered, Registration, Repaired
 from server.personas.slugs import slug_stem
+from server.rendering import TemplateBroken
 from server.work import App, Caller, Work
 
 
@@ -52,7 +53,10 @@ async def register_persona(
         await audit.record(
             work, "persona.registered", row.slug, {"name": row.name, "role": row.role.name}
         )
-    created = await _seed(app, row)
+    created: list[str] = []
+    # A caller who leaves now is not to leave a persona without files behind.
+    with anyio.CancelScope(shield=True):
+        created = await _seed(app, row)
     persona = await describe(app, row)
     return Registered(**dict(persona), role_created=role_created, files_created=created)
 
@@ -92,13 +96,14 @@ async def update_persona(
         raise NothingToChange(
             "Nothing to change was given.", hint="Give a name, a description or a status."
         )
-    if changes.status != "active":
-        refuse_archived(row, unless=wanted == {"status": "archived"})
+    if changes.status != "active" and wanted != {"status": "archived"}:
+        refuse_archived(row)
     if "description" in wanted:
         wanted["description"] = changes.description or None
     before = {field: getattr(row, field) for field in wanted}
     for field, value in wanted.items():
         setattr(row, field, value)
+    row.name_key = name_key(row.name)
     await work.session.flush()
     await audit.record(work, "persona.updated", row.slug, {"from": before, "to": wanted})
     return await describe(work.app, row)
@@ -128,6 +133,11 @@ async def repair_assets(work: Work, reference: str) -> Repaired:
     if created:
         await audit.record(work, "persona.repaired", row.slug, {"files": ", ".join(created)})
     persona = await describe(work.app, row)
+    if not persona.assets.complete:
+        raise AssetsFailed(
+            f"Something that is no file is in the place of a file of {row.slug}.",
+            hint=f"Remove it from personas/{row.slug} in the data root and repair again.",
+        )
     return Repaired(slug=row.slug, path=persona.path, created=created, assets=persona.assets)
 
 
@@ -149,23 +159,23 @@ async def broken_personas(work: Work) -> list[str]:
     return await anyio.to_thread.run_sync(lacking)
 
 
-def refuse_archived(row: PersonaRow, *, unless: bool = False) -> None:
+def refuse_archived(row: PersonaRow) -> None:
     """Refuse the use of an archived persona.
 
     Raises:
-        PersonaArchived: it is, and no exception was made.
+        PersonaArchived: it is one.
     """
-    if row.status == "archived" and not unless:
+    if row.status == "archived":
         raise PersonaArchived(
             f"{row.slug} is archived.",
             hint="Restore it first by setting its status to active.",
         )
 
 
-def seeding_failed(row: PersonaRow, error: OSError | TemplateError) -> AssetsFailed:
+def _seeding_failed(row: PersonaRow, error: OSError | TemplateBroken) -> AssetsFailed:
     """Say whose files are missing, why, and what to do; paths stay relative."""
-    if isinstance(error, TemplateError):
-        reason = f"a template is broken ({error.message})"
+    if isinstance(error, TemplateBroken):
+        reason = error.args[0].rstrip(".")
         remedy = "Mend the template in the folder that DRAMATIS_TEMPLATES names"
     else:
         reason = assets.reason(error)
@@ -188,8 +198,8 @@ async def _seed(app: App, row: PersonaRow) -> list[str]:
 
     try:
         return await anyio.to_thread.run_sync(seed)
-    except (OSError, TemplateError) as error:
-        raise seeding_failed(row, error) from error
+    except (OSError, TemplateBroken) as error:
+        raise _seeding_failed(row, error) from error
 
 
 async def _insert(work: Work, wanted: Registration, role: RoleRow) -> PersonaRow:
@@ -199,6 +209,7 @@ async def _insert(work: Work, wanted: Registration, role: RoleRow) -> PersonaRow
         {
             "slug_stem": slug_stem(wanted.role, wanted.name),
             "name": wanted.name,
+            "name_key": name_key(wanted.name),
             "description": wanted.description or None,
             "role_id": role.id,
         },

@@ -28,8 +28,10 @@ def _line(text: str) -> str:
         raise ValueError("must not contain control characters or line breaks")
     if any(unicodedata.bidirectional(char) in _BIDI_CONTROLS for char in text):
         raise ValueError("must not contain characters that change the writing direction")
-    if all(unicodedata.category(char)[0] in "ZC" for char in text):
+    if all(char in _BLANK or unicodedata.category(char)[0] in "ZC" for char in text):
         raise ValueError("must not be empty or blank")
+    if any(unicodedata.category(char) == "Cf" and char not in _JOINERS for char in text):
+        raise ValueError("must not contain invisible characters")
     return unicodedata.normalize("NFC", text)
 
 
@@ -47,6 +49,10 @@ def _fits_a_file(text: str) -> str:
     return text
 
 
+# Emoji and several scripts need these two; no other format character shows in a name.
+_JOINERS = frozenset({"\u200c", "\u200d"})
+# Letters and symbols that draw nothing.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 # Overrides and isolates can make one name look like another (Unicode TR 36).
 _BIDI_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
@@ -65,6 +71,10 @@ Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
     AfterValidator(_storable),
+    AfterValidator(lambda text: unicodedata.normalize("NFC", text)),
+]
+Hash = Annotated[
+    str, StringConstraints(strip_whitespace=True, to_lower=True), AfterValidator(_storable)
 ]
 FileText = Annotated[str, AfterValidator(_fits_a_file)]
 EntryText = Annotated[
@@ -97,12 +107,25 @@ class Wanted(Shape):
     persona: Reference
 
 
-class SkillText(Shape):
-    content: FileText
+class SkillChange(Shape):
+    content: FileText | None
+    restore_sha256: Hash | None
+    expected_sha256: Hash | None
 
 
 class Entry(Shape):
     entry: EntryText
+
+
+class Typed(Shape):
+    """The beginning of a word that somebody is typing, or the place in a listing."""
+
+    text: Annotated[
+        str,
+        StringConstraints(max_length=NAME_LENGTH),
+        AfterValidator(_storable),
+        AfterValidator(lambda text: unicodedata.normalize("NFC", text)),
+    ]
 
 
 class Task(Shape):
@@ -172,6 +195,7 @@ class Match(Shape):
     candidates: list[Candidate] = Field(
         description="Filled when the reference fits several: ask again with one of these slugs."
     )
+    more: bool = Field(description="Whether there are further candidates.")
 
 
 class Role(Shape):
@@ -186,6 +210,7 @@ class RoleLookup(Shape):
     found: bool
     role: Role | None
     personas: list[PersonaSummary] = Field(description="Active ones first, newest first.")
+    left_out: int = Field(description="Further ones: list_personas with this role has them all.")
     nearest: list[str] = Field(description="Known roles that look like the one asked for.")
     how_to_create: str | None
 

@@ -1,14 +1,18 @@
 """Personas written as Agent Skills: a SKILL.md each, with a name, a description and the skill."""
 
-import json
-from typing import Any
+import logging
 
-from server.errors import NotFound
+import yaml
+
+from server.errors import DramatisError, NotFound
 from server.personas import assets
 from server.personas.files import read_file
-from server.personas.queries import list_personas, the_persona
+from server.personas.queries import list_personas, row_at
+from server.personas.service import refuse_archived
 from server.personas.shapes import AgentSkill, AgentSkillPage
 from server.work import Work
+
+_log = logging.getLogger(__name__)
 
 PAGE = 50
 # Agent Skills allow a description of 1 024 characters.
@@ -20,12 +24,18 @@ class SkillNotFound(NotFound):
 
 
 async def list_skills(work: Work, *, cursor: str | None = None) -> AgentSkillPage:
-    """List active personas as skills, newest first, a page at a time."""
+    """List active personas as skills, newest first, a page at a time.
+
+    One whose skill.md cannot be read is left out, and logged: it must not hide the others.
+    """
     page = await list_personas(work, limit=PAGE, cursor=cursor)
-    return AgentSkillPage(
-        skills=[await skill_of(work, persona.slug) for persona in page.personas],
-        next_cursor=page.next_cursor,
-    )
+    skills: list[AgentSkill] = []
+    for persona in page.personas:
+        try:
+            skills.append(await skill_of(work, persona.slug))
+        except DramatisError as error:
+            _log.warning("left out of the skills: %s", error)
+    return AgentSkillPage(skills=skills, next_cursor=page.next_cursor)
 
 
 async def skill_at(work: Work, uri: str) -> AgentSkill:
@@ -41,8 +51,14 @@ async def skill_at(work: Work, uri: str) -> AgentSkill:
 
 
 async def skill_of(work: Work, slug: str) -> AgentSkill:
-    """Write a persona as a SKILL.md; the same persona and skill.md give the same bytes."""
-    row = await the_persona(work, slug)
+    """Write an active persona as a SKILL.md; the same persona and skill.md give the same bytes.
+
+    Raises:
+        PersonaNotFound: no persona has exactly this slug.
+        PersonaArchived: restore it first.
+    """
+    row = await row_at(work, slug)
+    refuse_archived(row)
     skill = (await read_file(work, row, assets.SKILL)).content
     role = row.role.label
     purpose = f" {row.description}" if row.description else ""
@@ -50,14 +66,14 @@ async def skill_of(work: Work, slug: str) -> AgentSkill:
         f"Work as {row.name}, {role}.{purpose} Use when asked to work or answer as"
         f" {row.name} or as a {role}.".split()
     )[:DESCRIPTION_LENGTH]
-    # JSON strings are YAML strings, whatever is in them.
-    quoted: Any = json.dumps(description, ensure_ascii=False)
+    frontmatter = {"name": row.slug, "description": description}
+    head = yaml.safe_dump(frontmatter, allow_unicode=True, sort_keys=False, width=10_000)
     body = skill if skill is not None else f"# {row.name} — {role}\n"
     return AgentSkill(
         uri=address(row.slug),
         name=row.slug,
         description=description,
-        text=f"---\nname: {row.slug}\ndescription: {quoted}\n---\n\n{body}",
+        text=f"---\n{head}---\n\n{body}",
     )
 
 

@@ -109,7 +109,7 @@ async def test_an_archived_persona_is_found_by_slug_only(register: Register, wor
 
     assert await meant(work, con.slug) == con.slug
     assert str(refused.value) == (
-        f"No active persona fits 'con'. {con.slug} is archived: restore it by setting its status"
+        f"No active persona is called 'con'. {con.slug} is archived: restore it by setting its status"
         " to active."
     )
 
@@ -152,12 +152,9 @@ async def test_roles_are_listed_by_name_and_page_by_page(register: Register, wor
 async def test_pages_of_a_listing_make_up_the_whole(register: Register, work: Work, sort: str):
     registered = [
         await register(name, role)
-        for name, role in [("Con", "tester"), ("Ada", "tester"), ("Eve", "dev"), ("Con", "dev")]
+        for name, role in [("Con", "tester"), ("Eve", "dev"), ("Ada", "tester"), ("Con", "dev")]
     ]
-    in_order = {
-        "newest": [3, 2, 1, 0],
-        "role": [3, 2, 1, 0],
-    }[sort]
+    in_order = {"newest": [3, 2, 1, 0], "role": [3, 1, 2, 0]}[sort]
 
     seen: list[str] = []
     cursor: str | None = None
@@ -201,3 +198,54 @@ async def test_a_cursor_of_another_listing_is_refused(work: Work, cursor: str):
 async def test_a_limit_out_of_range_is_refused(work: Work, limit: int):
     with pytest.raises(Invalid, match="limit"):
         await queries.list_personas(work, limit=limit)
+
+
+async def test_an_archived_persona_outranks_a_part_of_somebody_elses_name(
+    register: Register, work: Work
+):
+    ada = await register("Ada")
+    await register("Adam")
+    await service.update_persona(work, ada.slug, status="archived")
+
+    with pytest.raises(PersonaNotFound, match=f"{ada.slug} is archived"):
+        await service.update_persona(work, "ada", description="meant for Ada")
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("José", "jose\u0301"),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"),
+        ("Straße", "STRASSE"),
+        ("Ärne", "ärn"),
+        ("007", "007"),
+    ],
+)
+async def test_case_and_composition_of_letters_do_not_matter(
+    register: Register, work: Work, name: str, reference: str
+):
+    persona = await register(name)
+
+    assert await meant(work, reference) == persona.slug
+    page = await queries.list_personas(work, text=reference)
+    assert [found.slug for found in page.personas] == [persona.slug]
+
+
+async def test_it_is_said_when_not_all_candidates_are_listed(register: Register, work: Work):
+    for _ in range(11):
+        await register("Con")
+
+    match = await queries.get_persona(work, "con")
+
+    assert (len(match.candidates), match.more) == (10, True)
+    with pytest.raises(AmbiguousPersona, match=r"and others\.$"):
+        await queries.the_persona(work, "con")
+
+
+async def test_it_is_said_how_many_personas_of_a_role_are_left_out(register: Register, work: Work):
+    for _ in range(51):
+        await register("Con")
+
+    looked_up = await queries.lookup_role(work, "developer")
+
+    assert (len(looked_up.personas), looked_up.left_out) == (50, 1)

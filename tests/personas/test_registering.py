@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import anyio
 import pytest
 from dirty_equals import IsDatetime, IsPositiveInt
 from inline_snapshot import snapshot
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from db.tables import AuditRow, PersonaRow, RoleRow
 from server.errors import AssetsFailed, Forbidden, Invalid
@@ -11,8 +12,8 @@ from server.personas import queries, service
 from server.personas.service import register_persona
 from server.personas.shapes import Registered
 from server.rendering import environment
-from server.work import READ_SCOPES, App, Caller
-from tests.conftest import but
+from server.work import READ_ONLY, App, Caller
+from tests.conftest import but, operator
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +140,11 @@ async def test_whatever_the_name_nothing_is_written_outside_one_directory(
         ({"name": "", "role": "developer"}, "name: must not be empty or blank."),
         ({"name": " \t ", "role": "developer"}, "name: must not be empty or blank."),
         ({"name": "\u200b", "role": "developer"}, "name: must not be empty or blank."),
+        ({"name": "\u3164", "role": "developer"}, "name: must not be empty or blank."),
+        (
+            {"name": "Con", "role": "develo\u200bper"},
+            "role: must not contain invisible characters.",
+        ),
         ({"name": "Con", "role": " "}, "role: must not be empty or blank."),
         ({"name": 7, "role": "developer"}, "name: must be text."),
         ({"name": None, "role": "developer"}, "name: must be text."),
@@ -223,7 +229,7 @@ async def test_files_that_lie_there_already_are_kept_and_the_answer_says_so(
 
 
 async def test_the_first_persona_of_a_fresh_database_is_number_one(own_app: App):
-    caller = Caller("operator", "tester", own_app.tenant_id)
+    caller = operator(own_app)
 
     persona = await register_persona(own_app, caller, name="Con", role="developer")
 
@@ -263,7 +269,9 @@ async def test_a_broken_template_is_a_failure_of_the_files_and_not_of_the_regist
     (folder / "assets").mkdir(parents=True)
     (folder / "assets" / "skill.md").write_text("{{ nme }}")
 
-    with pytest.raises(AssetsFailed, match=r"a template is broken \('nme' is undefined\)"):
+    with pytest.raises(
+        AssetsFailed, match=r"The template assets/skill.md is broken: 'nme' is undefined"
+    ):
         await register_persona(
             but(app, templates=environment(folder)), caller, name="Con", role="developer"
         )
@@ -300,7 +308,7 @@ async def test_a_directory_that_is_a_link_out_of_the_data_root_is_not_followed(
 
 async def test_a_caller_who_may_only_read_cannot_register(app: App, caller: Caller):
     with pytest.raises(Forbidden):
-        await register_persona(app, but(caller, scopes=READ_SCOPES), name="Con", role="developer")
+        await register_persona(app, but(caller, scopes=READ_ONLY), name="Con", role="developer")
 
     assert await counted(app, caller) == (0, 0)
 
@@ -313,3 +321,53 @@ async def test_who_registered_what_is_in_the_audit_log(app: App, caller: Caller)
     assert (entry.caller_kind, entry.caller_name) == ("operator", "tester")
     assert (entry.action, entry.subject) == ("persona.registered", persona.slug)
     assert entry.details == {"name": "Con", "role": "developer"}
+
+
+@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{{ name + 1 }}", "{% if %}"])
+async def test_whatever_a_template_raises_the_answer_names_the_persona(
+    app: App, caller: Caller, tmp_path: Path, template: str
+):
+    folder = tmp_path / "templates"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "assets" / "experience.md").write_text(template)
+
+    with pytest.raises(AssetsFailed, match=r"\(developer-con-\d+\) is registered"):
+        await register_persona(
+            but(app, templates=environment(folder)), caller, name="Con", role="developer"
+        )
+
+
+async def test_repair_does_not_claim_what_it_could_not_heal(app: App, caller: Caller):
+    persona = await register_persona(app, caller, name="Con", role="developer")
+    skill = Path(persona.path) / "skill.md"
+    skill.unlink()
+    skill.mkdir()
+
+    async with app.work(caller) as work:
+        with pytest.raises(AssetsFailed, match="no file is in the place of a file"):
+            await service.repair_assets(work, "con")
+
+
+async def test_of_two_first_personas_of_a_role_the_later_finds_what_the_earlier_made(
+    own_app: App,
+):
+    """The second transaction waits in its insert until the first one commits."""
+    caller = operator(own_app)
+    roles: list[bool] = []
+
+    async def register_second() -> None:
+        second = await register_persona(own_app, caller, name="Eve", role="developer")
+        roles.append(second.role_created)
+
+    async with anyio.create_task_group() as tasks, own_app.work(caller) as work:
+        await work.session.execute(
+            text("INSERT INTO dramatis.roles (name, label) VALUES ('developer', 'Developer')")
+        )
+        tasks.start_soon(register_second)
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        with anyio.fail_after(5):
+            while not await work.session.scalar(waiting):
+                await anyio.lowlevel.checkpoint()
+        await work.session.commit()
+
+    assert roles == [False]

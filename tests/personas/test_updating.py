@@ -75,7 +75,7 @@ async def test_an_archived_persona_can_be_read_and_restored_but_not_used(
 
     for use in (
         service.update_persona(work, con.slug, name="Connor"),
-        files.write_skill(work, con.slug, content="x"),
+        files.write_skill(work.app, work.caller, con.slug, content="x"),
         files.add_experience(work, con.slug, "x"),
     ):
         with pytest.raises(PersonaArchived, match="Restore it first"):
@@ -94,7 +94,7 @@ async def test_archiving_twice_is_no_error(con: Registered, work: Work):
 
 
 async def test_deleting_keeps_files_and_history(con: Registered, work: Work):
-    await files.write_skill(work, con.slug, content="new")
+    await files.write_skill(work.app, work.caller, con.slug, content="new")
 
     deleted = await service.delete_persona(work, con.slug)
 
