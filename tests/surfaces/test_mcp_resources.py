@@ -115,16 +115,23 @@ async def test_an_absent_file_is_not_found_and_the_remedy_is_said(
         await client.read_resource(f"persona://{con.slug}/skill.md")
 
 
-async def test_a_short_name_that_fits_several_is_no_resource(
-    app: App, caller: Caller, client: Client
-):
-    for _ in range(2):
-        await service.register_persona(app, caller, name="Con", role="developer")
+@pytest.mark.parametrize("uri", ["persona://con", "persona://con/skill.md", "persona://1"])
+async def test_only_the_slug_is_an_address(con: Registered, client: Client, uri: str):
+    with pytest.raises(MCPError, match="persona_not_found: No persona has the slug"):
+        await client.read_resource(uri)
 
-    with pytest.raises(MCPError, match="No persona has the slug 'con'"):
-        await client.read_resource("persona://con")
-    with pytest.raises(MCPError, match="Several personas fit 'con'"):
-        await client.read_resource("persona://con/skill.md")
+
+@pytest.mark.parametrize("value", ["\0", "x" * 1000])
+async def test_odd_text_to_complete_or_to_page_by_is_refused_without_internals(
+    client: Client, value: str
+):
+    with pytest.raises(MCPError, match=r"^invalid: text: must "):
+        await client.complete(
+            ref=PromptReference(name="become_persona"),
+            argument={"name": "persona", "value": value},
+        )
+    with pytest.raises(MCPError, match=r"^invalid: text: must "):
+        await client.list_resources(cursor=f"roles:{value}")
 
 
 async def test_slugs_and_roles_are_completed(con: Registered, client: Client):
@@ -139,6 +146,7 @@ async def test_slugs_and_roles_are_completed(con: Registered, client: Client):
     assert await completed(prompt, "persona", "co") == [con.slug]
     assert await completed(prompt, "persona", "zz") == []
     assert await completed(prompt, "task", "x") == []
+    assert await completed(PromptReference(name="sing"), "persona", "co") == []
     assert await completed(role, "name", "C") == ["c++ / rust"]
 
 
@@ -251,6 +259,29 @@ async def test_a_skill_is_there_even_when_its_file_is_not(con: Registered, clien
     assert served.endswith("\n---\n\n# Con — C++ / Rust\n")
 
 
+async def test_one_skill_that_cannot_be_read_does_not_hide_the_others(
+    con: Registered, app: App, caller: Caller, mcp: Dramatis
+):
+    eve = await service.register_persona(app, caller, name="Eve", role="tester")
+    (Path(con.path) / "skill.md").write_bytes(b"\xff")
+
+    async with Client(mcp, cache=None) as client:
+        skills = (await asked(client, "skills/list", SkillList)).skills
+
+    assert [skill["frontmatter"]["name"] for skill in skills] == [eve.slug]
+
+
+async def test_an_archived_persona_is_no_skill(
+    con: Registered, app: App, caller: Caller, mcp: Dramatis
+):
+    async with app.work(caller) as work:
+        await service.update_persona(work, con.slug, status="archived")
+
+    async with Client(mcp, cache=None) as client:
+        with pytest.raises(MCPError, match="persona_archived"):
+            await client.read_resource(f"skill://personas/{con.slug}/SKILL.md")
+
+
 async def test_skills_come_in_pages(app: App, caller: Caller, mcp: Dramatis):
     for number in range(51):
         await service.register_persona(app, caller, name=f"P{number}", role="developer")
@@ -274,10 +305,10 @@ async def test_modern_clients_hear_of_changes_on_their_stream(con: Registered, m
         with anyio.fail_after(5):
             async for event in heard:
                 events.append(type(event).__name__)
-                if len(events) == 2:
+                if len(events) == 3:
                     break
 
-    assert events == ["ResourceUpdated", "ResourcesListChanged"]
+    assert events == ["ResourceUpdated", "ResourcesListChanged", "ResourceUpdated"]
 
 
 @pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")

@@ -9,10 +9,12 @@ from dirty_equals import IsDatetime, IsPositiveInt, IsStr
 from inline_snapshot import external_file, snapshot
 from mcp import Client
 from mcp.types import CallToolResult, TextContent
+from sqlalchemy import select
 
+from db.tables import AuditRow
 from server.surfaces.mcp.server import INSTRUCTIONS, TOOLSETS, build
 from server.work import App
-from tests.conftest import Opened
+from tests.conftest import Opened, operator
 
 pytestmark = pytest.mark.anyio
 
@@ -100,7 +102,7 @@ async def test_becoming_a_persona_is_prose_without_structured_content(client: Cl
 
     assert result.structured_content is None
     assert said(result).startswith("## Identity\n")
-    assert said(result).endswith("## Task\n\nFix it.\n")
+    assert said(result).endswith("## Task\n\n```text\nFix it.\n```\n")
 
 
 async def test_several_candidates_are_an_answer(client: Client):
@@ -237,3 +239,31 @@ async def test_a_read_only_server_has_no_tool_that_writes(app: App):
 async def test_an_unknown_toolset_is_refused_with_those_there_are(app: App):
     with pytest.raises(Exception, match=r"No toolset is called 'x'. Known: personas\."):
         build(Opened(app), toolsets=["x"])
+
+
+async def test_numbers_and_nulls_that_models_send_are_understood(client: Client):
+    con = await called(client, "register_persona", name="Con", role="developer", description=None)
+
+    found = await called(client, "get_persona", persona=con["id"])
+    listed = await called(client, "list_personas", role=None, text=None, cursor=None)
+
+    assert found["persona"]["slug"] == con["slug"]
+    assert [persona["slug"] for persona in listed["personas"]] == [con["slug"]]
+
+
+async def test_what_a_client_does_is_recorded_as_the_agents(client: Client, app: App):
+    await called(client, "register_persona", name="Con", role="developer")
+
+    async with app.work(operator(app)) as work:
+        (entry,) = await work.session.scalars(select(AuditRow))
+    assert entry.caller_kind == "agent"
+    assert entry.caller_name == IsStr(regex=r".+ via mcp")
+
+
+async def test_a_read_only_server_says_so_and_refuses_even_what_it_does_not_offer(app: App):
+    async with Client(build(Opened(app), read_only=True), cache=None) as client:
+        assert client.instructions is not None
+        assert client.instructions.startswith("This server is read-only")
+        message = await refused(client, "register_persona", name="Con", role="developer")
+
+    assert message == "Unknown tool: register_persona"

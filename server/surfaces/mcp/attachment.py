@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from server.errors import DramatisError
+from server.errors import Unavailable
 
 if TYPE_CHECKING:
     from server.work import App, OpenApp
+
+
+# Somebody who waits for an answer gets one within the 10 seconds of SPEC 3.6.
+PATIENCE_S = 9
+
+
+class StillStarting(Unavailable):
+    code = "still_starting"
 
 
 @dataclass(eq=False)
@@ -47,7 +55,12 @@ class Attachment:
         attempt = self._attempt
         if attempt is None or attempt.error is not None:
             attempt = self._try()
-        await attempt.settled.wait()
+        with anyio.move_on_after(PATIENCE_S):
+            await attempt.settled.wait()
+        if not attempt.settled.is_set():
+            raise StillStarting(
+                "The database is still being started.", hint="Try again in a few seconds."
+            )
         if attempt.error is not None:
             raise attempt.error
         assert attempt.app is not None
@@ -64,9 +77,7 @@ class Attachment:
                 async with self._open_app() as attempt.app:
                     attempt.settled.set()
                     await anyio.sleep_forever()
-            except DramatisError as error:
-                attempt.error = error
-            # A bug in opening belongs to the calls that wait for it: here it would end the server.
+            # A refusal is for the calls that wait, and so is a bug: here it would end the server.
             except Exception as error:  # noqa: BLE001
                 attempt.error = error
             attempt.settled.set()

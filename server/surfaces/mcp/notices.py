@@ -4,6 +4,8 @@ Clients of 2026-07-28 listen on a stream that the SDK serves. Older ones are tol
 connection: of a resource when they have subscribed to it, of the listing always.
 """
 
+from urllib.parse import quote
+
 from mcp.server import MCPServer
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
@@ -23,18 +25,27 @@ def persona_uris(slug: str) -> tuple[str, ...]:
     )
 
 
-async def listing_changed(ctx: Ctx) -> None:
+def role_uri(name: str) -> str:
+    return f"role://{quote(name.strip().lower(), safe='')}"
+
+
+async def listing_changed(ctx: Ctx, role: str) -> None:
+    """Tell that a persona of `role` came, went or has another name."""
     await ctx.notify_resources_changed()
     if _is_older(ctx):
         await ctx.session.send_resource_list_changed()
+    await _updated(ctx, role_uri(role))
 
 
 async def persona_changed(ctx: Ctx, slug: str) -> None:
-    subscribed = ctx.request_context.lifespan_context.subscribed
     for uri in persona_uris(slug):
-        await ctx.notify_resource_updated(uri)
-        if _is_older(ctx) and uri in subscribed:
-            await ctx.session.send_resource_updated(uri)
+        await _updated(ctx, uri)
+
+
+async def _updated(ctx: Ctx, uri: str) -> None:
+    await ctx.notify_resource_updated(uri)
+    if _is_older(ctx) and uri in ctx.request_context.lifespan_context.subscribed:
+        await ctx.session.send_resource_updated(uri)
 
 
 def serve_subscriptions(server: MCPServer[Attachment]) -> None:

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from server.errors import AssetsFailed
+from server.late import Late
 from server.personas.shapes import (
     Description,
     EntryText,
@@ -23,7 +25,6 @@ from server.personas.shapes import (
     SkillWritten,
     Status,
 )
-from server.surfaces.mcp.late import Late
 from server.surfaces.mcp.notices import listing_changed, persona_changed
 from server.surfaces.mcp.toolset import (
     ADDS,
@@ -46,7 +47,13 @@ else:
     queries = Late("server.personas.queries")
     service = Late("server.personas.service")
 
-Who = Annotated[Reference, Field(description="Slug, id, name or unambiguous part of a name.")]
+# Models send the number they read as `id`, and null for what they leave out.
+Who = Annotated[
+    Reference,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(description="Slug, id, name or unambiguous part of a name."),
+]
+OrNothing = BeforeValidator(lambda value: "" if value is None else value)
 LONG_RESULT = {"anthropic/maxResultSizeChars": 500_000}
 
 
@@ -54,18 +61,23 @@ async def register_persona(
     ctx: Ctx,
     name: Annotated[PersonaName, Field(description="Display name, e.g. `Con`.")],
     role: Annotated[RoleName, Field(description="Specialisation, e.g. `developer`.")],
-    description: Annotated[Description, Field(description="What they are for.")] = "",
+    description: Annotated[Description, OrNothing, Field(description="What they are for.")] = "",
 ) -> Registered:
     """Use to add a named persona to the team. Makes the role when it is new, and the persona's
     skill.md and experience.md. Returns slug, id and path. The same name and role again makes
     another persona, so look first.
     """
     with refusals():
-        async with acting(ctx) as (app, caller):
+        app, caller = await acting(ctx)
+        try:
             persona = await service.register_persona(
                 app, caller, name=name, role=role, description=description
             )
-    await listing_changed(ctx)
+        except AssetsFailed:
+            # The persona is there all the same.
+            await listing_changed(ctx, role)
+            raise
+    await listing_changed(ctx, role)
     return persona
 
 
@@ -82,14 +94,14 @@ async def lookup_role(
 
 async def list_personas(
     ctx: Ctx,
-    role: Annotated[str, Field(description="Only this role.")] = "",
+    role: Annotated[str, OrNothing, Field(description="Only this role.")] = "",
     status: Literal["active", "archived", "all"] = "active",
-    text: Annotated[str, Field(description="Part of name, slug or description.")] = "",
+    text: Annotated[str, OrNothing, Field(description="Part of name, slug or description.")] = "",
     sort: Annotated[
         Literal["newest", "role"], Field(description="`role`: by role, then name.")
     ] = "newest",
     limit: Limit = 20,
-    cursor: Annotated[str, Field(description="`next_cursor` of the page before.")] = "",
+    cursor: Annotated[str, OrNothing, Field(description="`next_cursor` of the page before.")] = "",
 ) -> PersonaPage:
     """Use to see which personas there are, with filters, a page at a time."""
     with refusals():
@@ -130,7 +142,7 @@ async def update_persona(
             changed = await service.update_persona(
                 work, persona, name=name, description=description, status=status, role=role
             )
-    await listing_changed(ctx)
+    await listing_changed(ctx, changed.role)
     await persona_changed(ctx, changed.slug)
     return changed
 
@@ -151,24 +163,29 @@ async def write_persona_skill(
     persona: Who,
     content: Annotated[FileText | None, Field(description="The whole new skill.md.")] = None,
     expected_sha256: Annotated[
-        str, Field(description="`sha256` as last read: refuses to overwrite a newer text.")
+        str,
+        OrNothing,
+        Field(description="`sha256` as last read: refuses to overwrite a newer text."),
     ] = "",
     restore_sha256: Annotated[
-        str, Field(description="Instead of content: hash of an earlier text to bring back.")
+        str,
+        OrNothing,
+        Field(description="Instead of content: hash of an earlier text to bring back."),
     ] = "",
 ) -> SkillWritten:
     """Use to replace a persona's skill.md (who they are, how they work, how they speak). Stores
     exactly the text given; the text before is kept and can be restored.
     """
     with refusals():
-        async with use_case(ctx) as work:
-            written = await files.write_skill(
-                work,
-                persona,
-                content=content,
-                expected_sha256=expected_sha256 or None,
-                restore_sha256=restore_sha256 or None,
-            )
+        app, caller = await acting(ctx)
+        written = await files.write_skill(
+            app,
+            caller,
+            persona,
+            content=content,
+            expected_sha256=expected_sha256 or None,
+            restore_sha256=restore_sha256 or None,
+        )
     await persona_changed(ctx, written.slug)
     return written
 
@@ -202,7 +219,7 @@ async def repair_persona_assets(ctx: Ctx, persona: Who) -> Repaired:
 async def become_persona(
     ctx: Ctx,
     persona: Who,
-    task: Annotated[str, Field(description="What the persona is to do.")] = "",
+    task: Annotated[str, OrNothing, Field(description="What the persona is to do.")] = "",
 ) -> str:
     """Use when asked to work, review or answer as a persona. Returns its instructions (guardrails,
     identity, skill, experience): follow them from then on.

@@ -6,8 +6,8 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Message, UserMessage
 from pydantic import Field
 
+from server.late import Late
 from server.surfaces.mcp.attachment import Attachment
-from server.surfaces.mcp.late import Late
 from server.surfaces.mcp.toolset import Ctx, protocol_refusals, use_case
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """Personas and roles as resources: listed a page at a time, readable, completable."""
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from mcp import MCPError
 from mcp.server import MCPServer
@@ -19,9 +18,9 @@ from mcp.types import (
     Resource,
 )
 
+from server.late import Late
 from server.surfaces.mcp.attachment import Attachment
-from server.surfaces.mcp.late import Late
-from server.surfaces.mcp.notices import persona_uris
+from server.surfaces.mcp.notices import persona_uris, role_uri
 from server.surfaces.mcp.toolset import (
     Ctx,
     Request,
@@ -32,7 +31,7 @@ from server.surfaces.mcp.toolset import (
 
 if TYPE_CHECKING:
     from server.personas import files, queries
-    from server.personas.shapes import AssetFile, PersonaSummary, Role
+    from server.personas.shapes import PersonaSummary, Role
 else:
     files = Late("server.personas.files")
     queries = Late("server.personas.queries")
@@ -52,10 +51,7 @@ def add_resources(server: MCPServer[Attachment]) -> None:
         """A persona: role, description, status, and the state of its files."""
         with resource_refusals():
             async with use_case(ctx) as work:
-                found = await queries.get_persona(work, slug)
-        if found.persona is None:
-            raise ResourceNotFoundError(f"No persona has the slug {slug!r}.")
-        return found.persona.model_dump_json(indent=2)
+                return (await queries.persona_at(work, slug)).model_dump_json(indent=2)
 
     @server.resource(
         "persona://{slug}/skill.md",
@@ -68,7 +64,7 @@ def add_resources(server: MCPServer[Attachment]) -> None:
         """Who a persona is and how it works."""
         with resource_refusals():
             async with use_case(ctx) as work:
-                return _content((await files.read_files(work, slug, "skill")).skill, slug)
+                return await files.read_at(work, slug, "skill.md")
 
     @server.resource(
         "persona://{slug}/experience.md",
@@ -81,7 +77,7 @@ def add_resources(server: MCPServer[Attachment]) -> None:
         """What a persona has learned, newest first."""
         with resource_refusals():
             async with use_case(ctx) as work:
-                return _content((await files.read_files(work, slug, "experience")).experience, slug)
+                return await files.read_at(work, slug, "experience.md")
 
     @server.resource(
         "role://{name}",
@@ -96,7 +92,8 @@ def add_resources(server: MCPServer[Attachment]) -> None:
             async with use_case(ctx) as work:
                 looked_up = await queries.lookup_role(work, name)
         if not looked_up.found:
-            raise ResourceNotFoundError(f"No role is called {name!r}.")
+            nearest = f" Did you mean {', '.join(looked_up.nearest)}?" if looked_up.nearest else ""
+            raise ResourceNotFoundError(f"No role is called {name!r}.{nearest}")
         return looked_up.model_dump_json(indent=2)
 
     _serve_listing(server)
@@ -120,9 +117,8 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
                         resources=[_listed_role(role) for role in roles], next_cursor=following
                     )
                 page = await queries.list_personas(work, limit=PAGE, cursor=cursor or None)
-        fixed = [] if cursor else await server.list_resources()
         return ListResourcesResult(
-            resources=[*fixed, *(r for persona in page.personas for r in _listed(persona))],
+            resources=[resource for persona in page.personas for resource in _listed(persona)],
             next_cursor=f"personas:{page.next_cursor}" if page.next_cursor else "roles:",
         )
 
@@ -133,11 +129,14 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
 def _serve_completions(server: MCPServer[Attachment]) -> None:
     async def complete(ctx: Request, params: CompleteRequestParams) -> CompleteResult:
         ref, argument = params.ref, params.argument
+        prompt = ref.name if isinstance(ref, PromptReference) else ""
         uri = "" if isinstance(ref, PromptReference) else ref.uri
         hits: list[str] = []
         with protocol_refusals():
             async with use_case(ctx) as work:
-                if argument.name in ("persona", "slug"):
+                if (argument.name == "persona" and prompt == "become_persona") or (
+                    argument.name == "slug" and uri.startswith(("persona://", "skill://"))
+                ):
                     hits = await queries.slugs_starting_with(work, argument.value, COMPLETIONS + 1)
                 elif argument.name == "name" and uri.startswith("role://"):
                     hits = await queries.roles_starting_with(work, argument.value, COMPLETIONS + 1)
@@ -168,16 +167,8 @@ def _listed(persona: "PersonaSummary") -> list[Resource]:
 
 def _listed_role(role: "Role") -> Resource:
     return Resource(
-        uri=f"role://{quote(role.name, safe='')}",
+        uri=role_uri(role.name),
         name=f"role {role.name}",
         title=f"{role.label} ({role.persona_count})",
         mime_type="application/json",
     )
-
-
-def _content(file: "AssetFile | None", slug: str) -> str:
-    if file is None or file.content is None:
-        raise ResourceNotFoundError(
-            f"{slug} lacks this file. repair_persona_assets writes it from the template."
-        )
-    return file.content

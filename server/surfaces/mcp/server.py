@@ -1,5 +1,6 @@
 """Put the toolsets in front of the app."""
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,7 +12,14 @@ from mcp.server import CacheHint, MCPServer
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+)
+from pydantic import ValidationError
 
 from server.errors import Invalid
 from server.surfaces.mcp.arguments import make_strict, readable
@@ -25,6 +33,8 @@ from server.surfaces.mcp.toolset import Request, Toolset
 
 if TYPE_CHECKING:
     from server.work import OpenApp
+
+_log = logging.getLogger(__name__)
 
 TOOLSETS = {toolset.name: toolset for toolset in (PERSONAS,)}
 
@@ -44,6 +54,7 @@ of work that taught something.
 - Archive with update_persona instead of deleting; only the user deletes, with `dramatis persona \
 delete`.
 """
+READ_ONLY_NOTE = "This server is read-only: of the tools below, those that write are absent.\n\n"
 FIVE_MINUTES = CacheHint(ttl_ms=300_000, scope="public")
 
 
@@ -113,12 +124,12 @@ def build(
         "dramatis",
         title="Dramatis",
         description="The cast of your AI team: named personas for coding agents.",
-        instructions=INSTRUCTIONS,
+        instructions=READ_ONLY_NOTE + INSTRUCTIONS if read_only else INSTRUCTIONS,
         version=version("dramatis-mcp"),
         lifespan=lifespan,
         log_level="WARNING",
         extensions=[Skills()],
-        middleware=[_attach_after_the_first_answer],
+        middleware=[_keep_crashes_to_ourselves, _attach_after_the_first_answer],
         cache_hints={
             "tools/list": FIVE_MINUTES,
             "prompts/list": FIVE_MINUTES,
@@ -151,6 +162,19 @@ def _add(server: Dramatis, name: str, *, read_only: bool) -> None:
             meta=tool.meta,
         )
         server.make_strict(tool.function.__name__)
+
+
+async def _keep_crashes_to_ourselves(ctx: Request, call_next: CallNext) -> HandlerResult:
+    """Answer a bug in a handler without its text, which the SDK sends to older clients."""
+    try:
+        return await call_next(ctx)
+    except (MCPError, ValidationError):
+        # The second is the SDK's own: of parameters, before any handler has run.
+        raise
+    except Exception as error:
+        _log.exception("%s failed", ctx.method)
+        message = "Internal error; the server's log has it."
+        raise MCPError(code=INTERNAL_ERROR, message=message) from error
 
 
 async def _attach_after_the_first_answer(ctx: Request, call_next: CallNext) -> HandlerResult:

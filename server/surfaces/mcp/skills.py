@@ -8,8 +8,8 @@ from mcp.server import MCPServer
 from mcp.server.extension import Extension, MethodBinding
 from mcp.types import PaginatedRequestParams, RequestParams
 
+from server.late import Late
 from server.surfaces.mcp.attachment import Attachment
-from server.surfaces.mcp.late import Late
 from server.surfaces.mcp.toolset import (
     Ctx,
     Request,

@@ -1,6 +1,5 @@
 """Tools as data, and the one place where our errors become MCP's."""
 
-import getpass
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
-from mcp.types import INVALID_PARAMS, ToolAnnotations
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, ToolAnnotations
 
-from server.errors import DramatisError, NotFound
+from server.errors import Conflict, DramatisError, Invalid, NotFound, Unavailable
 from server.surfaces.mcp.attachment import Attachment
 
 if TYPE_CHECKING:
@@ -62,22 +61,24 @@ class Toolset:
     tools: tuple[Tool, ...]
 
 
-@asynccontextmanager
-async def acting(ctx: Ctx | Request) -> "AsyncGenerator[tuple[App, Caller]]":
+async def acting(ctx: Ctx | Request) -> "tuple[App, Caller]":
     """Get the app, and who calls: over stdio, the local user's agent."""
-    from server.work import READ_SCOPES, SCOPES, Caller
+    from server.access import login_name
+    from server.work import AGENT_SCOPES, READ_ONLY, Caller
 
     request = ctx if isinstance(ctx, ServerRequestContext) else ctx.request_context
     attachment = request.lifespan_context
     app = await attachment.app()
-    scopes = READ_SCOPES if attachment.read_only else SCOPES
-    yield app, Caller("agent", _name(request), app.tenant_id, scopes)
+    scopes = READ_ONLY if attachment.read_only else AGENT_SCOPES
+    caller = Caller("agent", f"{login_name()} via {_client(request)}", app.tenant_id, scopes)
+    return app, caller
 
 
 @asynccontextmanager
 async def use_case(ctx: Ctx | Request) -> "AsyncGenerator[Work]":
     """Open the caller's transaction."""
-    async with acting(ctx) as (app, caller), app.work(caller) as work:
+    app, caller = await acting(ctx)
+    async with app.work(caller) as work:
         yield work
 
 
@@ -94,7 +95,7 @@ def refusals() -> Generator[None]:
 def resource_refusals() -> Generator[None]:
     try:
         yield
-    except NotFound as error:
+    except (NotFound, Invalid, Conflict) as error:
         raise ResourceNotFoundError(said(error)) from error
     except DramatisError as error:
         raise ResourceError(said(error)) from error
@@ -105,6 +106,8 @@ def protocol_refusals() -> Generator[None]:
     """Prompts and methods have no error result; the client gets a JSON-RPC error."""
     try:
         yield
+    except Unavailable as error:
+        raise MCPError(code=INTERNAL_ERROR, message=said(error)) from error
     except DramatisError as error:
         raise MCPError(code=INVALID_PARAMS, message=said(error)) from error
 
@@ -113,9 +116,9 @@ def said(error: DramatisError) -> str:
     return f"{error.code}: {error}"
 
 
-def _name(request: Request) -> str:
-    """Name the caller for bylines: the login and the client, which says of itself what it is."""
+def _client(request: Request) -> str:
+    """Name the client for bylines, as it names itself."""
     params = request.session.client_params
     client = params.client_info.name if params is not None else "an MCP client"
     shown = "".join(char for char in client if char.isprintable())[:60].strip()
-    return f"{getpass.getuser()} via {shown or 'an MCP client'}"
+    return shown or "an MCP client"
