@@ -65,10 +65,13 @@ async def database(settings: Settings) -> list[Check]:
 
 
 def version(state: DatabaseState) -> Check:
-    if state.server_major >= OLDEST_POSTGRES:
-        return Check("PostgreSQL", "ok", str(state.server_major))
-    remedy = f"Upgrade the server to PostgreSQL {OLDEST_POSTGRES} or newer."
-    return Check("PostgreSQL", "failed", f"{state.server_major} is too old", remedy)
+    if state.server_major < OLDEST_POSTGRES:
+        remedy = f"Upgrade the server to PostgreSQL {OLDEST_POSTGRES} or newer."
+        return Check("PostgreSQL", "failed", f"{state.server_major} is too old", remedy)
+    if state.encoding != "UTF8":
+        remedy = "Make a database with ENCODING 'UTF8' TEMPLATE template0, and use that."
+        return Check("PostgreSQL", "failed", f"its encoding is {state.encoding}", remedy)
+    return Check("PostgreSQL", "ok", str(state.server_major))
 
 
 def revision(state: DatabaseState, attached: Attached) -> Check:

@@ -11,7 +11,7 @@ from server.cli import views
 from server.cli.embedded import embedded
 from server.cli.options import Given, Group
 from server.cli.output import progress, show
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     import db.backup as backups

@@ -9,7 +9,7 @@ import click
 from server.cli import checks
 from server.cli.options import Command, Given
 from server.cli.output import show, table
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     from server.cli import database_checks

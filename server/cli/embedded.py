@@ -79,4 +79,7 @@ def embedded(given: Given) -> "Generator[EmbeddedPostgres]":
     except (EmbeddedUnavailable, backup.BackupRefused) as error:
         raise kinds[type(error)](str(error), hint=error.hint) from error
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable from error
+        raise DatabaseUnavailable(
+            "The embedded database does not let us in.",
+            hint="Nothing was changed. Try again; if it persists, run `dramatis doctor`.",
+        ) from error

@@ -8,7 +8,7 @@ import click
 from server.cli.options import Command, Given
 from server.cli.output import show
 from server.cli.sessions import log_to_stderr
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     from server import app

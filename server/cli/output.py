@@ -28,7 +28,7 @@ def show(given: Given, shape: Document, text: str) -> None:
     """Print the shape as JSON if that was asked for, else the text."""
     if given.as_json:
         click.echo(document(shape))
-    elif text:
+    else:
         click.echo(text)
 
 

@@ -10,7 +10,7 @@ from server.cli.options import PERSONA, Given, Group
 from server.cli.output import is_terminal, show, show_exactly
 from server.cli.sessions import in_app, in_work
 from server.errors import Invalid
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     from server.personas import becoming, queries, service

@@ -11,7 +11,7 @@ from server.cli.options import Command, Given
 from server.cli.output import is_terminal, show
 from server.cli.sessions import in_app, in_work
 from server.errors import AssetsFailed
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar

@@ -10,9 +10,9 @@ import click
 from server.cli import views
 from server.cli.options import PERSONA, Command, Given
 from server.cli.output import show, show_exactly
-from server.cli.sessions import in_work
+from server.cli.sessions import in_app, in_work
 from server.errors import Invalid
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     from server.personas import files
@@ -129,10 +129,11 @@ def _write(
     restored: str | None = None,
     expected: str | None = None,
 ) -> "SkillWritten":
-    return in_work(
+    return in_app(
         given,
-        lambda work: files.write_skill(
-            work,
+        lambda app, caller: files.write_skill(
+            app,
+            caller,
             reference,
             content=content,
             restore_sha256=restored,

@@ -1,8 +1,6 @@
 """From a command to a use case: settings, app, caller, transaction."""
 
-import getpass
 import logging
-import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -41,23 +39,16 @@ def in_app(given: Given, act: "Callable[[App, Caller], Awaitable[T]]", **flags: 
 
 @asynccontextmanager
 async def opened(settings: "Settings") -> "AsyncGenerator[tuple[App, Caller]]":
+    from server.access import login_name
     from server.app import open_app
-    from server.work import Caller
+    from server.work import OPERATOR_SCOPES, Caller
 
     log_to_stderr(settings)
     async with open_app(settings) as app:
-        yield app, Caller("operator", login_name(), app.tenant_id)
+        yield app, Caller("operator", login_name(), app.tenant_id, OPERATOR_SCOPES)
 
 
 def log_to_stderr(settings: "Settings") -> None:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level, format="dramatis: %(levelname)s: %(message)s"
     )
-
-
-def login_name() -> str:
-    """Name whoever runs the command. In a container the account may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

@@ -8,7 +8,7 @@ from server.cli import views
 from server.cli.options import Given, Group
 from server.cli.output import show
 from server.cli.sessions import in_work
-from server.surfaces.mcp.late import Late
+from server.late import Late
 
 if TYPE_CHECKING:
     from server import access
