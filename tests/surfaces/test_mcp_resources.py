@@ -297,7 +297,9 @@ async def test_modern_clients_hear_of_changes_on_their_stream(con: Registered, m
     skill = f"persona://{con.slug}/skill.md"
     async with (
         Client(mcp, cache=None) as client,
-        client.listen(resource_subscriptions=[skill], resources_list_changed=True) as heard,
+        client.listen(
+            resource_subscriptions=[skill, "role://tester"], resources_list_changed=True
+        ) as heard,
     ):
         await client.call_tool("write_persona_skill", {"persona": con.slug, "content": "x"})
         await client.call_tool("register_persona", {"name": "Eve", "role": "tester"})
