@@ -11,7 +11,7 @@ from db.session import connect
 from db.tables import metadata
 from server.access import add_tenant
 from server.app import open_app
-from server.personas import files, queries, service
+from server.personas import files, listing, queries, service
 from server.personas.queries import PersonaNotFound
 from server.settings import Settings
 from server.work import App, Caller
@@ -125,7 +125,7 @@ async def test_a_persona_of_another_tenant_is_one_that_does_not_exist(
 ):
     app, first, second = two_tenants
     async with app.work(second) as work:
-        (theirs,) = (await queries.list_personas(work)).personas
+        (theirs,) = (await listing.list_personas(work)).personas
 
     async with app.work(first) as work:
         said: list[str] = []
@@ -184,7 +184,7 @@ async def test_names_are_free_again_in_another_tenant(two_tenants: tuple[App, Ca
 
     for caller in (first, second):
         async with app.work(caller) as work:
-            assert [role.name for role in await queries.list_roles(work)] == ["developer"]
+            assert [role.name for role in await listing.list_roles(work)] == ["developer"]
 
 
 async def test_a_server_works_in_the_tenant_of_its_settings(

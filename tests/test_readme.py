@@ -24,13 +24,13 @@ def default(name: str) -> str:
     field = Settings.model_fields[name]
     if name == "data_root":
         return "the platform's user data folder"
+    if name == "toolsets":
+        return f"`{','.join(Settings().toolsets)}`"
     value = field.default
     assert value is not PydanticUndefined
     match value:
         case None:
             return "none"
-        case tuple():
-            return f"`{','.join(value)}`"
         case bool():
             return f"`{str(value).lower()}`"
         case _:

@@ -131,7 +131,8 @@ def _client(key: str, client: Client, scope: Scope) -> list[Check]:
     if not isinstance(entry, dict):
         return []
     command = entry.get("command")
-    if isinstance(command, str) and shutil.which(command):
+    # VS Code and Cursor put the project's folder in its place.
+    if isinstance(command, str) and shutil.which(command.replace("${workspaceFolder}", ".")):
         return [Check(name, "ok", f"{shown(file)} starts a command that is there")]
     remedy = f"`dramatis install {key} --scope {scope}` enters this installation's."
     return [Check(name, "failed", f"{shown(file)} starts a command that is not there", remedy)]

@@ -13,10 +13,11 @@ from server.errors import Invalid
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.personas import becoming, queries, service
+    from server.personas import becoming, listing, queries, service
     from server.personas.shapes import Persona
 else:
     becoming = Late("server.personas.becoming")
+    listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
     service = Late("server.personas.service")
 
@@ -78,7 +79,7 @@ def list_(
     """List personas, a page at a time."""
     page = in_work(
         given,
-        lambda work: queries.list_personas(
+        lambda work: listing.list_personas(
             work, role=role, status=status, text=text, sort=sort, limit=limit, cursor=cursor
         ),
     )

@@ -11,9 +11,9 @@ from server.cli.sessions import in_work
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.personas import queries
+    from server.personas import listing
 else:
-    queries = Late("server.personas.queries")
+    listing = Late("server.personas.listing")
 
 
 @click.group(cls=Group)
@@ -25,7 +25,7 @@ def role() -> None:
 @click.pass_obj
 def list_(given: Given) -> None:
     """List the roles by name."""
-    roles = in_work(given, queries.list_roles)
+    roles = in_work(given, listing.list_roles)
     show(given, {"roles": roles}, views.roles(roles))
 
 
@@ -34,5 +34,5 @@ def list_(given: Given) -> None:
 @click.pass_obj
 def lookup(given: Given, name: str) -> None:
     """Show a role and its personas. Never makes one."""
-    found = in_work(given, lambda work: queries.lookup_role(work, name))
+    found = in_work(given, lambda work: listing.lookup_role(work, name))
     show(given, found, views.role(name, found))

@@ -7,7 +7,8 @@ import yaml
 from server.errors import DramatisError, NotFound
 from server.personas import assets
 from server.personas.files import read_file
-from server.personas.queries import list_personas, row_at
+from server.personas.listing import list_personas
+from server.personas.queries import row_at
 from server.personas.service import refuse_archived
 from server.personas.shapes import AgentSkill, AgentSkillPage
 from server.work import Work

@@ -10,7 +10,7 @@ import anyio
 from server.app import open_app
 from server.personas.service import register_persona
 from server.settings import Settings
-from server.work import Caller
+from server.work import OPERATOR_SCOPES, Caller
 from tests.benchmarks.raw import Files, Replay, pool, recorded
 from tests.benchmarks.report import Row, Section, at_least
 
@@ -24,7 +24,7 @@ async def measure(host: str, data_root: Path, *, registrations: int, rounds: int
     settings = Settings(data_root=data_root)
     connections = 2 * settings.pool_size
     async with open_app(settings) as app, pool(host, connections) as idle:
-        caller = Caller("agent", "benchmark", app.tenant_id)
+        caller = Caller("agent", "benchmark", app.tenant_id, OPERATOR_SCOPES)
 
         async def ours() -> None:
             await register_persona(app, caller, name="Con", role=ROLE)

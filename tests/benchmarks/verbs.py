@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from server.app import open_app
-from server.personas import queries
+from server.personas import listing, queries
 from server.personas.service import register_persona
 from server.personas.shapes import Registered
 from server.settings import Settings
@@ -55,7 +55,7 @@ async def measure(host: str, data_root: Path, sizes: list[int], *, rounds: int) 
         with spawned(DRAMATIS, data_root) as server:
             server.open()
             async with open_app(Settings(data_root=data_root)) as app, pool(host, 1) as idle:
-                caller = Caller("agent", CALLER, app.tenant_id)
+                caller = Caller("agent", CALLER, app.tenant_id, AGENT_SCOPES)
                 known = await register_persona(app, caller, name=f"{NAME} {size}", role=ROLE)
                 for verb in _verbs(known):
                     async with idle.connection() as connection:
@@ -115,13 +115,13 @@ def _verbs(known: Registered) -> list[Verb]:
             "lookup_role",
             "lookup_role",
             {"name": "role 0"},
-            _in_work(lambda work: queries.lookup_role(work, "role 0")),
+            _in_work(lambda work: listing.lookup_role(work, "role 0")),
         ),
         get("slug", known.slug),
         get("id", str(known.id)),
         get("name", known.name),
         get("part of name", known.name[3:].lower()),
-        Verb("list_personas", "list_personas", {}, _in_work(queries.list_personas)),
+        Verb("list_personas", "list_personas", {}, _in_work(listing.list_personas)),
     ]
 
 

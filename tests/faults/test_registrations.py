@@ -164,7 +164,7 @@ def test_a_database_restarted_between_two_calls_is_not_noticed(
     assert found["isError"] is False
 
 
-def test_variables_of_libpq_that_mean_another_server_are_not_followed(tmp_path: Path):
+def test_variables_that_mean_another_server_are_not_followed(tmp_path: Path):
     others = {
         "PGHOSTADDR": "127.0.0.1",
         "PGSERVICE": "shop",
@@ -172,6 +172,7 @@ def test_variables_of_libpq_that_mean_another_server_are_not_followed(tmp_path: 
         "PGCLIENTENCODING": "LATIN1",
         "PGSSLMODE": "bogus",
         "PGTZ": "nonsense/zone",
+        "DATABASE_URL": "postgresql://me@localhost:1/shop",
     }
     settings = {"DRAMATIS_DATA_ROOT": str(tmp_path / "data"), "DRAMATIS_LINGER_S": "0"}
     try:

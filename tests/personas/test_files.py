@@ -395,3 +395,13 @@ async def test_no_failure_of_the_database_costs_the_text_that_is_replaced(
     async with own_app.work(caller) as work:
         (version,) = (await files.read_files(work, con.slug)).skill_versions
     assert version.sha256 == assets.sha256("by hand")
+
+
+async def test_a_replaced_file_is_another_file_and_never_half_written(skill: Path, work: Work):
+    skill.write_text("before")
+    reader = skill.with_name("reader")
+    reader.hardlink_to(skill)
+
+    await files.write_skill(work.app, work.caller, "con", content="after")
+
+    assert (skill.read_text(), reader.read_text()) == ("after", "before")

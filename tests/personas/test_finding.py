@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from server.errors import Invalid
-from server.personas import queries, service
+from server.personas import listing, queries, service
 from server.personas.queries import AmbiguousPersona, PersonaNotFound
 from server.personas.service import register_persona
 from server.personas.shapes import Registered
@@ -120,7 +120,7 @@ async def test_looking_up_a_role_answers_with_its_personas_active_ones_first(
     old, young, third = [await register(name, "QA") for name in ("Con", "Eve", "Kim")]
     await service.update_persona(work, third.slug, status="archived")
 
-    looked_up = await queries.lookup_role(work, " qa ")
+    looked_up = await listing.lookup_role(work, " qa ")
 
     assert looked_up.found is True
     assert looked_up.role is not None
@@ -131,19 +131,19 @@ async def test_looking_up_a_role_answers_with_its_personas_active_ones_first(
 async def test_looking_up_an_unknown_role_creates_nothing(register: Register, work: Work):
     await register("Con", "developer")
 
-    looked_up = await queries.lookup_role(work, "develper")
+    looked_up = await listing.lookup_role(work, "develper")
 
     assert (looked_up.found, looked_up.role, looked_up.nearest) == (False, None, ["developer"])
     assert looked_up.how_to_create is not None
-    assert [role.name for role in await queries.list_roles(work)] == ["developer"]
+    assert [role.name for role in await listing.list_roles(work)] == ["developer"]
 
 
 async def test_roles_are_listed_by_name_and_page_by_page(register: Register, work: Work):
     for role in ("tester", "architect", "pm"):
         await register("Con", role)
 
-    first = await queries.list_roles(work, limit=2)
-    rest = await queries.list_roles(work, after=first[-1].name)
+    first = await listing.list_roles(work, limit=2)
+    rest = await listing.list_roles(work, after=first[-1].name)
 
     assert [role.name for role in [*first, *rest]] == ["architect", "pm", "tester"]
 
@@ -159,7 +159,7 @@ async def test_pages_of_a_listing_make_up_the_whole(register: Register, work: Wo
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        page = await queries.list_personas(work, sort=sort, limit=1, cursor=cursor)  # pyright: ignore[reportArgumentType]
+        page = await listing.list_personas(work, sort=sort, limit=1, cursor=cursor)  # pyright: ignore[reportArgumentType]
         seen += [persona.slug for persona in page.personas]
         cursor = page.next_cursor
         if cursor is None:
@@ -174,7 +174,7 @@ async def test_a_listing_filters_by_role_status_and_text(register: Register, wor
     await service.update_persona(work, eve.slug, status="archived")
 
     async def listed(**filters: str) -> list[str]:
-        page = await queries.list_personas(work, **filters)  # pyright: ignore[reportArgumentType]
+        page = await listing.list_personas(work, **filters)  # pyright: ignore[reportArgumentType]
         return [persona.name for persona in page.personas]
 
     assert await listed() == ["Con"]
@@ -185,19 +185,19 @@ async def test_a_listing_filters_by_role_status_and_text(register: Register, wor
     assert await listed(text="100% of") == ["Con"]
     assert await listed(text="_") == []
     assert await listed(text=con.slug) == ["Con"]
-    assert (await queries.list_personas(work)).totals.model_dump() == {"active": 1, "archived": 1}
+    assert (await listing.list_personas(work)).totals.model_dump() == {"active": 1, "archived": 1}
 
 
 @pytest.mark.parametrize("cursor", ["!!", "WyJyb2xlIl0=", "e30=", "WyJuZXdlc3QiLCAieCJd"])
 async def test_a_cursor_of_another_listing_is_refused(work: Work, cursor: str):
     with pytest.raises(Invalid, match="cursor: is not one of this listing's"):
-        await queries.list_personas(work, cursor=cursor)
+        await listing.list_personas(work, cursor=cursor)
 
 
 @pytest.mark.parametrize("limit", [0, 101])
 async def test_a_limit_out_of_range_is_refused(work: Work, limit: int):
     with pytest.raises(Invalid, match="limit"):
-        await queries.list_personas(work, limit=limit)
+        await listing.list_personas(work, limit=limit)
 
 
 async def test_an_archived_persona_outranks_a_part_of_somebody_elses_name(
@@ -227,7 +227,7 @@ async def test_case_and_composition_of_letters_do_not_matter(
     persona = await register(name)
 
     assert await meant(work, reference) == persona.slug
-    page = await queries.list_personas(work, text=reference)
+    page = await listing.list_personas(work, text=reference)
     assert [found.slug for found in page.personas] == [persona.slug]
 
 
@@ -246,6 +246,6 @@ async def test_it_is_said_how_many_personas_of_a_role_are_left_out(register: Reg
     for _ in range(51):
         await register("Con")
 
-    looked_up = await queries.lookup_role(work, "developer")
+    looked_up = await listing.lookup_role(work, "developer")
 
     assert (len(looked_up.personas), looked_up.left_out) == (50, 1)

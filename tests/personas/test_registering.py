@@ -2,13 +2,15 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio import from_thread
 from dirty_equals import IsDatetime, IsPositiveInt
 from inline_snapshot import snapshot
+from jinja2 import FunctionLoader
 from sqlalchemy import func, select, text
 
 from db.tables import AuditRow, PersonaRow, RoleRow
 from server.errors import AssetsFailed, Forbidden, Invalid
-from server.personas import queries, service
+from server.personas import files, listing, service
 from server.personas.service import register_persona
 from server.personas.shapes import Registered
 from server.rendering import environment
@@ -193,7 +195,7 @@ async def test_a_role_is_found_in_any_case_and_keeps_its_first_spelling(app: App
     second = await register_persona(app, caller, name="Eve", role="qa lead")
 
     async with app.work(caller) as work:
-        (role,) = await queries.list_roles(work)
+        (role,) = await listing.list_roles(work)
     assert (first.role_created, second.role_created) == (True, False)
     assert (role.name, role.label, role.persona_count) == ("qa lead", "QA Lead", 2)
 
@@ -245,7 +247,7 @@ async def test_the_row_stays_when_the_files_cannot_be_written_and_repair_heals_i
         await register_persona(app, caller, name="Con", role="developer")
 
     async with app.work(caller) as work:
-        (listed,) = (await queries.list_personas(work)).personas
+        (listed,) = (await listing.list_personas(work)).personas
         assert await service.broken_personas(work) == [listed.slug]
     assert listed.assets.complete is False
     assert str(failed.value) == (
@@ -371,3 +373,60 @@ async def test_of_two_first_personas_of_a_role_the_later_finds_what_the_earlier_
         await work.session.commit()
 
     assert roles == [False]
+
+
+async def test_a_file_that_somebody_makes_while_it_is_seeded_stays(app: App, caller: Caller):
+    persona = await register_persona(app, caller, name="Con", role="developer")
+    skill = Path(persona.path) / "skill.md"
+    skill.unlink()
+
+    def load(_: str) -> str:
+        skill.write_text("mine")
+        return "seeded"
+
+    templates = environment(None)
+    templates.loader = FunctionLoader(load)
+
+    async with app.work(caller) as work:
+        repaired = await service.repair_assets(but(work, app=but(app, templates=templates)), "con")
+
+    assert repaired.created == []
+    assert skill.read_text() == "mine"
+    assert sorted(path.name for path in skill.parent.iterdir()) == ["experience.md", "skill.md"]
+
+
+async def test_a_caller_who_leaves_in_between_leaves_no_persona_without_files(
+    app: App, caller: Caller
+):
+    leaving = anyio.CancelScope()
+
+    def load(_: str) -> str:
+        from_thread.run_sync(leaving.cancel)
+        return "seeded"
+
+    templates = environment(None)
+    templates.loader = FunctionLoader(load)
+
+    with leaving:
+        await register_persona(but(app, templates=templates), caller, name="Con", role="developer")
+
+    async with app.work(caller) as work:
+        assert leaving.cancelled_caught
+        assert await service.broken_personas(work) == []
+
+
+@pytest.mark.parametrize("verb", ["update", "delete", "repair", "write", "append"])
+async def test_a_caller_who_may_only_read_can_change_nothing(app: App, caller: Caller, verb: str):
+    con = await register_persona(app, caller, name="Con", role="developer")
+    reader = but(caller, scopes=READ_ONLY)
+
+    async with app.work(reader) as work:
+        acts = {
+            "update": lambda: service.update_persona(work, con.slug, name="Eve"),
+            "delete": lambda: service.delete_persona(work, con.slug),
+            "repair": lambda: service.repair_assets(work, con.slug),
+            "write": lambda: files.write_skill(app, reader, con.slug, content="x"),
+            "append": lambda: files.add_experience(work, con.slug, "x"),
+        }
+        with pytest.raises(Forbidden):
+            await acts[verb]()

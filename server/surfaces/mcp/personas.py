@@ -40,10 +40,11 @@ from server.surfaces.mcp.toolset import (
 )
 
 if TYPE_CHECKING:
-    from server.personas import becoming, files, queries, service
+    from server.personas import becoming, files, listing, queries, service
 else:
     becoming = Late("server.personas.becoming")
     files = Late("server.personas.files")
+    listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
     service = Late("server.personas.service")
 
@@ -89,7 +90,7 @@ async def lookup_role(
     """
     with refusals():
         async with use_case(ctx) as work:
-            return await queries.lookup_role(work, name)
+            return await listing.lookup_role(work, name)
 
 
 async def list_personas(
@@ -106,7 +107,7 @@ async def list_personas(
     """Use to see which personas there are, with filters, a page at a time."""
     with refusals():
         async with use_case(ctx) as work:
-            return await queries.list_personas(
+            return await listing.list_personas(
                 work,
                 role=role or None,
                 status=status,

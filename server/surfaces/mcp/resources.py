@@ -30,10 +30,11 @@ from server.surfaces.mcp.toolset import (
 )
 
 if TYPE_CHECKING:
-    from server.personas import files, queries
+    from server.personas import files, listing, queries
     from server.personas.shapes import PersonaSummary, Role
 else:
     files = Late("server.personas.files")
+    listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
 
 PAGE = 50
@@ -90,7 +91,7 @@ def add_resources(server: MCPServer[Attachment]) -> None:
         """A role and its personas."""
         with resource_refusals():
             async with use_case(ctx) as work:
-                looked_up = await queries.lookup_role(work, name)
+                looked_up = await listing.lookup_role(work, name)
         if not looked_up.found:
             nearest = f" Did you mean {', '.join(looked_up.nearest)}?" if looked_up.nearest else ""
             raise ResourceNotFoundError(f"No role is called {name!r}.{nearest}")
@@ -111,12 +112,12 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
         with protocol_refusals():
             async with use_case(ctx) as work:
                 if kind == "roles":
-                    roles = await queries.list_roles(work, after=cursor, limit=PAGE)
+                    roles = await listing.list_roles(work, after=cursor, limit=PAGE)
                     following = f"roles:{roles[-1].name}" if len(roles) == PAGE else None
                     return ListResourcesResult(
                         resources=[_listed_role(role) for role in roles], next_cursor=following
                     )
-                page = await queries.list_personas(work, limit=PAGE, cursor=cursor or None)
+                page = await listing.list_personas(work, limit=PAGE, cursor=cursor or None)
         return ListResourcesResult(
             resources=[resource for persona in page.personas for resource in _listed(persona)],
             next_cursor=f"personas:{page.next_cursor}" if page.next_cursor else "roles:",
@@ -137,9 +138,9 @@ def _serve_completions(server: MCPServer[Attachment]) -> None:
                 if (argument.name == "persona" and prompt == "become_persona") or (
                     argument.name == "slug" and uri.startswith(("persona://", "skill://"))
                 ):
-                    hits = await queries.slugs_starting_with(work, argument.value, COMPLETIONS + 1)
+                    hits = await listing.slugs_starting_with(work, argument.value, COMPLETIONS + 1)
                 elif argument.name == "name" and uri.startswith("role://"):
-                    hits = await queries.roles_starting_with(work, argument.value, COMPLETIONS + 1)
+                    hits = await listing.roles_starting_with(work, argument.value, COMPLETIONS + 1)
         return CompleteResult(
             completion=Completion(values=hits[:COMPLETIONS], has_more=len(hits) > COMPLETIONS)
         )
