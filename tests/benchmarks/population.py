@@ -10,8 +10,8 @@ SELECT 1, 'role ' || n, 'Role ' || n FROM generate_series(0, %(last)s / %(of_a_r
 ON CONFLICT DO NOTHING
 """
 _PERSONAS = """
-INSERT INTO dramatis.personas (tenant_id, slug_stem, name, description, role_id)
-SELECT 1, 'role-' || r.number || '-person-' || n, 'Person ' || n, 'Made for measuring.', r.id
+INSERT INTO dramatis.personas (tenant_id, slug_stem, name, name_key, description, role_id)
+SELECT 1, 'role-' || r.number || '-person-' || n, 'Person ' || n, 'person ' || n, 'Made for measuring.', r.id
 FROM generate_series(%(first)s::int, %(last)s::int) n
 JOIN (SELECT id, split_part(name, ' ', 2)::int AS number
       FROM dramatis.roles WHERE name LIKE 'role %%') r

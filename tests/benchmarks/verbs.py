@@ -11,7 +11,7 @@ from server.personas import listing, queries
 from server.personas.service import register_persona
 from server.personas.shapes import Registered
 from server.settings import Settings
-from server.work import App, Caller, Work
+from server.work import AGENT_SCOPES, App, Caller, Work
 from tests.benchmarks.population import grow
 from tests.benchmarks.raw import Connection, Files, Replay, pool, recorded
 from tests.benchmarks.report import Row, Samples, Section, at_most
