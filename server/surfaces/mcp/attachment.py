@@ -33,8 +33,11 @@ class Attachment:
     the error, and the next call tries again.
     """
 
-    def __init__(self, open_app: "OpenApp", *, read_only: bool) -> None:
+    def __init__(
+        self, open_app: "OpenApp", *, read_only: bool, patience_s: float = PATIENCE_S
+    ) -> None:
         self._open_app = open_app
+        self._patience_s = patience_s
         self._wanted = anyio.Event()
         self._attempt: _Attempt | None = None
         self.read_only = read_only
@@ -55,7 +58,7 @@ class Attachment:
         attempt = self._attempt
         if attempt is None or attempt.error is not None:
             attempt = self._try()
-        with anyio.move_on_after(PATIENCE_S):
+        with anyio.move_on_after(self._patience_s):
             await attempt.settled.wait()
         if not attempt.settled.is_set():
             raise StillStarting(
