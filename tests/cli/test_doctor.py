@@ -364,7 +364,7 @@ def test_bytecode_that_is_not_compiled_is_a_warning(
 def test_clients_are_found_and_their_command_is_looked_for(cli: Cli):
     cli.run("install", "claude-code")
     cli.run("install", "cursor", "--scope", "user")
-    secret = {"command": "/home/someone/gone", "env": {"TOKEN": "secret"}}
+    secret = {"command": "/opt/somewhere/gone", "env": {"TOKEN": "secret"}}
     (cli.folder / ".cursor").mkdir()
     (cli.folder / ".cursor/mcp.json").write_text(json.dumps({"mcpServers": {"dramatis": secret}}))
     (cli.folder / ".vscode").mkdir()

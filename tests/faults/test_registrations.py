@@ -29,13 +29,13 @@ import sys, anyio
 from server.app import open_app
 from server.personas.service import register_persona
 from server.settings import Settings
-from server.work import Caller
+from server.work import OPERATOR_SCOPES, Caller
 
 async def main():
     async with open_app(Settings()) as app:
         print("ready", flush=True)
         sys.stdin.readline()
-        caller = Caller("operator", "racer", app.tenant_id)
+        caller = Caller("operator", "racer", app.tenant_id, OPERATOR_SCOPES)
         print((await register_persona(app, caller, name="Con", role="Developer")).slug)
 
 anyio.run(main)
