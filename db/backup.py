@@ -7,9 +7,11 @@ carried out as the owner of one new database, for the file may come from anywher
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,11 +116,13 @@ def backup(server: EmbeddedPostgres, file: Path) -> Backup:
             "There is no embedded database in this data root yet.",
             hint="The first command that needs one makes it.",
         )
-    if file.exists():
-        raise FileExists(f"{file.name} is there already.", hint="Remove it, or name another file.")
-    beside = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
+    beside = file.with_name(f".{secrets.token_hex(6)}.tmp")
     server.acquire()
     try:
+        if file.exists():
+            raise FileExists(
+                f"{file.name} is there already.", hint="Remove it, or name another file."
+            )
         # Other people's rows are in it.
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as made:
@@ -132,7 +136,9 @@ def backup(server: EmbeddedPostgres, file: Path) -> Backup:
         ) from error
     finally:
         server.release()
-        beside.unlink(missing_ok=True)
+        # What kept it from being made may keep it from being looked for.
+        with suppress(OSError):
+            beside.unlink()
     return Backup(file, file.stat().st_size)
 
 
@@ -142,7 +148,7 @@ def restore(server: EmbeddedPostgres, file: IO[bytes], say: Say) -> Restored:
     The backup is restored beside and migrated first, so that a failure changes nothing.
 
     Args:
-        file: can be read from the start more than once.
+        file: a backup; one that can be read only once, such as a pipe, is copied first.
         say: is told what takes its time.
 
     Raises:
@@ -150,7 +156,12 @@ def restore(server: EmbeddedPostgres, file: IO[bytes], say: Say) -> Restored:
         EmbeddedInUse: another client is attached.
         EmbeddedUnavailable: the server does not start.
     """
-    with server.exclusive():
+    with ExitStack() as stack:
+        if not file.seekable():
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, copy)
+            file = copy
+        stack.enter_context(server.exclusive())
         server.acquire()
         return _restore(server, file, say)
 

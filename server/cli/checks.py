@@ -81,7 +81,12 @@ def _command() -> Check:
 
 
 def _data_root(folder: Path) -> Check:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        remedy = "Name another folder by DRAMATIS_DATA_ROOT or --data-root."
+        why = (error.strerror or "the disk refused").lower()
+        return Check("data root", "failed", f"cannot be used: {why}", remedy)
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         later = "" if there == folder else " when it is needed"
         return Check("data root", "ok", f"{folder} can be written{later}")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -66,7 +67,7 @@ class Client:
             NoSuchScope: the client has no configuration in projects.
         """
         if scope != "user" and self.project is not None:
-            return Path.cwd() / self.project
+            return _here() / self.project
         if scope == "project":
             raise NoSuchScope(
                 f"{self.name} has no configuration in projects.", hint="Leave --scope out."
@@ -208,7 +209,13 @@ def read_config(client: Client, file: Path, text: str) -> Config:
         ConfigNotReadable: it has comments, or a key twice, or holds no object of objects.
     """
     try:
-        whole: object = json.loads(text, object_pairs_hook=_once) if text.strip() else {}
+        whole: object = (
+            json.loads(text, object_pairs_hook=_once, parse_float=_exactly, parse_constant=_no_json)
+            if text.strip()
+            else {}
+        )
+        # Half a surrogate pair is legal in JSON's escapes and cannot be written back.
+        json.dumps(whole, ensure_ascii=False).encode()
         config = _CONFIG.validate_python(whole)
         _CONFIG.validate_python(config.get(client.servers, {}))
     except (ValueError, RecursionError):
@@ -221,10 +228,30 @@ def read_config(client: Client, file: Path, text: str) -> Config:
 
 def shown(path: Path) -> str:
     """Name a file as people do: from here, or from their home folder."""
-    for folder, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+    for folder, prefix in ((_here(), ""), (Path.home(), "~/")):
         if path.is_relative_to(folder):
             return f"{prefix}{path.relative_to(folder)}"
     return str(path)
+
+
+def _here() -> Path:
+    """Return the working folder, or its last known name when somebody has removed it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
+
+
+def _exactly(number: str) -> float:
+    """Refuse a number that would be another one when it is written back."""
+    value = float(number)
+    if Decimal(number) != Decimal(repr(value)):
+        raise ValueError(number)
+    return value
+
+
+def _no_json(constant: str) -> float:
+    raise ValueError(constant)
 
 
 def _once(pairs: list[tuple[str, JsonValue]]) -> Config:

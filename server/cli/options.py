@@ -1,7 +1,6 @@
 """The options that every command takes, before or after its name."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,7 @@ PERSONA = click.argument("persona", help="Slug, id, name, or a part of a name th
 class Given:
     """What the command line said so far. What stands further right wins."""
 
-    data_root: Path | None = None
+    data_root: str | None = None
     tenant: str | None = None
     as_json: bool = False
 
@@ -68,7 +67,7 @@ def _everywhere() -> list[click.Parameter]:
     return [
         click.Option(
             ["--data-root"],
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             metavar="FOLDER",
             help="Folder of the personas' files and of the embedded database.",
             expose_value=False,
@@ -92,5 +91,9 @@ def _everywhere() -> list[click.Parameter]:
 
 
 def _note(ctx: click.Context, param: click.Parameter, value: object) -> None:
-    if value:
-        setattr(ctx.ensure_object(Given), param.name, value)
+    if value is None or value is False:
+        return
+    if value == "":
+        # An unset variable of a script; falling back to a default would act somewhere else.
+        raise click.BadParameter("must not be empty.", ctx=ctx, param=param)
+    setattr(ctx.ensure_object(Given), param.name, value)

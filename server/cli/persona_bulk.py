@@ -72,10 +72,19 @@ def repair(given: Given, persona: str | None, every: bool) -> None:
 
 async def _import(app: "App", caller: "Caller", lines: "list[Line]") -> "list[Outcome]":
     outcomes: list[Outcome] = []
-    with _bar(len(lines), "Registering") as bar:
-        async for outcome in importing.import_personas(app, caller, lines):
-            outcomes.append(outcome)
-            bar.update(1)
+    try:
+        with _bar(len(lines), "Registering") as bar:
+            async for outcome in importing.import_personas(app, caller, lines):
+                outcomes.append(outcome)
+                bar.update(1)
+    except BaseException:
+        made = sum(outcome.slug is not None for outcome in outcomes)
+        click.echo(
+            f"Stopped after {len(outcomes)} of {len(lines)} entries: {made} personas are registered"
+            " and stay. Take those entries out before you import the file again.",
+            err=True,
+        )
+        raise
     return outcomes
 
 

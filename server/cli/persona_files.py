@@ -106,10 +106,10 @@ def _edit(given: Given, reference: str) -> None:
             expected = read.skill.sha256 if read.skill else None
             _show_written(given, _write(given, read.slug, content=after, expected=expected))
     except BaseException:
-        if draft.read_bytes() != before.encode():
+        if draft.exists() and draft.read_bytes() != before.encode():
             click.echo(f"What you wrote is kept in {draft}", err=True)
             raise
-        draft.unlink()
+        draft.unlink(missing_ok=True)
         raise
     draft.unlink()
 

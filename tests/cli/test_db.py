@@ -1,4 +1,5 @@
 import json
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -365,3 +366,25 @@ def test_an_older_cluster_takes_the_place_of_a_newer_one_that_is_kept(up: Cli):
     up.said("db", "start")
     kept = execute(up, b"SELECT name FROM dramatis.personas", upgraded["restored"]["kept"])
     assert kept == ["Con"]
+
+
+@pytest.mark.parametrize("file", ["data/x/x.dump", "n" * 300])
+def test_a_backup_that_cannot_be_written_is_refused_in_a_sentence(up: Cli, file: str):
+    (up.folder / "data" / "x").write_text("in the way")
+
+    code, kind, message = up.refusal("db", "backup", str(up.folder / file))[:3]
+
+    assert (code, kind) == (2, "invalid")
+    assert "cannot be written" in message
+    assert str(up.folder) not in message
+
+
+def test_a_backup_is_restored_from_a_pipe(up: Cli):
+    up.said("db", "backup", str(up.folder / "a.dump"))
+    register(up, "Eve")
+
+    with subprocess.Popen(["cat", up.folder / "a.dump"], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        up.said("db", "restore", f"/dev/fd/{cat.stdout.fileno()}")
+
+    assert names(up) == ["Con"]

@@ -402,3 +402,10 @@ def test_clients_are_found_and_their_command_is_looked_for(cli: Cli):
         ]
     )
     assert "clients" not in found
+
+
+def test_a_data_root_that_no_disk_can_have_is_a_finding(offline: Cli):
+    result = offline.run("doctor", "--data-root", "y" * 300)
+
+    assert result.exit_code == 1
+    assert "cannot be used: file name too long" in result.stdout

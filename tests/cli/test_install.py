@@ -147,6 +147,10 @@ def test_an_empty_file_is_an_empty_configuration(offline: Cli):
         b"[]",
         b'{"mcpServers": []}',
         b"[" * 100_000,
+        b'{"a": 1e999}',
+        b'{"a": NaN}',
+        b'{"a": 12345678901234567890.123}',
+        b'{"a": "\\ud83d"}',
     ],
 )
 def test_what_is_not_plain_json_is_left_alone_with_the_text_to_paste(offline: Cli, config: bytes):

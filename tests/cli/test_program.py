@@ -320,3 +320,17 @@ def test_an_account_without_a_name_still_has_one_for_the_audit_log():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
 
     assert done.stdout == b"uid 54321\n"
+
+
+@pytest.mark.parametrize("option", ["--tenant", "--data-root"])
+@pytest.mark.parametrize("before", [True, False])
+def test_an_empty_option_is_refused_and_not_taken_for_the_default(
+    offline: Cli, option: str, before: bool
+):
+    line = ["persona", "list"]
+    line = [option, "", *line] if before else [*line, option, ""]
+
+    result = offline.run(*line)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "must not be empty" in result.stderr
