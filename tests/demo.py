@@ -3,12 +3,15 @@
 import shutil
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
+
+from db.embedded import EmbeddedPostgres
 
 DRAMATIS = Path(sys.executable).with_name("dramatis")
 
@@ -24,10 +27,20 @@ async def main() -> None:
     try:
         async with Client(server) as client:
             await play(client)
-        print(f"Left behind for you to look at: {data_root}/personas")
     except BaseException:
+        remove_database(data_root)
         shutil.rmtree(data_root, ignore_errors=True)
         raise
+    remove_database(data_root)
+    print(f"The files are left for you to look at: {data_root}/personas")
+
+
+def remove_database(data_root: Path) -> None:
+    server = EmbeddedPostgres(data_root, linger=timedelta(0))
+    server.acquire()
+    server.stop()
+    server.release()
+    shutil.rmtree(server.base)
 
 
 async def play(client: Client) -> None:
