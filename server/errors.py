@@ -1,11 +1,14 @@
 """Failures a caller can act on. Anything else is a bug and keeps its traceback."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
+
+MOST_PROBLEMS = 10
 
 
 class DramatisError(Exception):
@@ -68,16 +71,23 @@ def parse(shape: type[M], **values: Any) -> M:
         raise refused(error) from None
 
 
-def refused(error: ValidationError, known: list[str] | None = None) -> Invalid:
+def refused(error: ValidationError, known: Sequence[str] = ()) -> Invalid:
     """Say in a sentence per field what a validation refused.
 
     The rejected values are not repeated: they may be long, or secret.
+
+    Args:
+        known: the fields there are, for whoever gave one that there is not.
     """
+    problems = error.errors(include_url=False, include_input=False)
     sentences: list[str] = []
-    for problem in error.errors(include_url=False, include_input=False):
-        field = ".".join(str(part) for part in problem["loc"]) or "value"
-        sentences.append(f"{field}: {_rule(problem['type'], problem['msg'])}.")
-    unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+    for problem in problems[:MOST_PROBLEMS]:
+        field = ".".join(str(part) for part in problem["loc"])
+        rule = _rule(problem["type"], problem["msg"])
+        sentences.append(f"{field}: {rule}." if field else f"{rule[0].upper()}{rule[1:]}.")
+    if len(problems) > MOST_PROBLEMS:
+        sentences.append(f"And {len(problems) - MOST_PROBLEMS} more.")
+    unknown = any(problem["type"] == "extra_forbidden" for problem in problems)
     hint = f"Known: {', '.join(known)}." if unknown and known else None
     return Invalid(" ".join(sentences), hint=hint)
 
@@ -92,8 +102,11 @@ def _rule(kind: str, message: str) -> str:
             return "must not be empty or blank"
         case "string_type":
             return "must be text"
+        case "list_type":
+            return "must be a list"
         case "string_unicode":
             return "must be valid Unicode text"
         case _:
             message = message.removeprefix("Value error, ")
-            return re.sub(r"^(String|Input) should", "must", message)
+            message = message.partition(" after validation")[0]
+            return re.sub(r"^(String|Input|List|Tuple|Dictionary) should", "must", message)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ROOMS = (
     "server.app",
-    "server.personas.becoming",
     "server.personas.skills",
+    "server.specs.becoming",
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import anyio
 from jinja2 import Environment
@@ -17,9 +17,10 @@ from db.session import Database
 from db.unavailable import EmbeddedUnavailable
 from server.errors import Unavailable
 
-Scope = Literal["personas:write", "tenants:write"]
-OPERATOR_SCOPES: frozenset[Scope] = frozenset(("personas:write", "tenants:write"))
-AGENT_SCOPES: frozenset[Scope] = frozenset(("personas:write",))
+Scope = Literal["personas:write", "specs:write", "specs:publish", "checks:write", "tenants:write"]
+OPERATOR_SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+# Checks gate what an agent publishes, so it may not change them.
+AGENT_SCOPES: frozenset[Scope] = frozenset(("personas:write", "specs:write", "specs:publish"))
 READ_ONLY: frozenset[Scope] = frozenset()
 
 # A database that is frozen or out of reach shows at the first round trip. Both limits leave

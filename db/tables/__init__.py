@@ -3,8 +3,19 @@
 from db.base import Base
 from db.tables.audit import AuditRow
 from db.tables.personas import PersonaRow, RoleRow, SkillVersionRow
+from db.tables.specs import ChecksRow, PersonaSpecRow, PublicationRow
 from db.tables.tenants import TenantRow
 
 metadata = Base.metadata
 
-__all__ = ["AuditRow", "PersonaRow", "RoleRow", "SkillVersionRow", "TenantRow", "metadata"]
+__all__ = [
+    "AuditRow",
+    "ChecksRow",
+    "PersonaRow",
+    "PersonaSpecRow",
+    "PublicationRow",
+    "RoleRow",
+    "SkillVersionRow",
+    "TenantRow",
+    "metadata",
+]

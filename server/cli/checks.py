@@ -101,7 +101,7 @@ def _data_root(folder: Path) -> Check:
 
 def _guardrails(data_root: Path) -> Check:
     from server.personas import assets
-    from server.personas.becoming import GUARDRAILS
+    from server.specs.becoming import GUARDRAILS
 
     try:
         found = assets.read(data_root, GUARDRAILS)

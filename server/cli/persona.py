@@ -13,10 +13,11 @@ from server.errors import Invalid
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.personas import becoming, listing, queries, service
+    from server.personas import listing, queries, service
     from server.personas.shapes import Persona
+    from server.specs import becoming
 else:
-    becoming = Late("server.personas.becoming")
+    becoming = Late("server.specs.becoming")
     listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
     service = Late("server.personas.service")

@@ -14,16 +14,16 @@ PAGE_LIMIT = 100
 Status = Literal["active", "archived"]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Refuse the one character that Postgres cannot hold."""
     if "\0" in text:
         raise ValueError("must not contain the NUL character")
     return text
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Accept one line of visible text, in its composed form, so that equal names are equal."""
-    _storable(text)
+    storable(text)
     if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
         raise ValueError("must not contain control characters or line breaks")
     if any(unicodedata.bidirectional(char) in _BIDI_CONTROLS for char in text):
@@ -35,15 +35,15 @@ def _line(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _prose(text: str) -> str:
-    _storable(text)
+def prose(text: str) -> str:
+    storable(text)
     if any(unicodedata.category(char) == "Cc" and char not in "\n\r\t" for char in text):
         raise ValueError("must not contain control characters")
     return text
 
 
 def _fits_a_file(text: str) -> str:
-    _storable(text)
+    storable(text)
     if len(text.encode()) > FILE_BYTES:
         raise ValueError(f"must be at most {FILE_BYTES:,} bytes of UTF-8")
     return text
@@ -59,22 +59,22 @@ _BIDI_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FS
 PersonaName = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH),
-    AfterValidator(_line),
+    AfterValidator(one_line),
 ]
 RoleName = PersonaName
 Description = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=DESCRIPTION_LENGTH),
-    AfterValidator(_prose),
+    AfterValidator(prose),
 ]
 Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    AfterValidator(_storable),
+    AfterValidator(storable),
     AfterValidator(lambda text: unicodedata.normalize("NFC", text)),
 ]
 Hash = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_lower=True), AfterValidator(_storable)
+    str, StringConstraints(strip_whitespace=True, to_lower=True), AfterValidator(storable)
 ]
 FileText = Annotated[str, AfterValidator(_fits_a_file)]
 EntryText = Annotated[
@@ -123,7 +123,7 @@ class Typed(Shape):
     text: Annotated[
         str,
         StringConstraints(max_length=NAME_LENGTH),
-        AfterValidator(_storable),
+        AfterValidator(storable),
         AfterValidator(lambda text: unicodedata.normalize("NFC", text)),
     ]
 
@@ -286,13 +286,6 @@ class Outcome(Shape):
     name: str | None
     slug: str | None
     error: str | None
-
-
-class BecomePrompt(Shape):
-    slug: str
-    text: str
-    tokens: int
-    cuts: list[str]
 
 
 class AgentSkill(Shape):

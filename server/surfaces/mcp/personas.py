@@ -40,9 +40,10 @@ from server.surfaces.mcp.toolset import (
 )
 
 if TYPE_CHECKING:
-    from server.personas import becoming, files, listing, queries, service
+    from server.personas import files, listing, queries, service
+    from server.specs import becoming
 else:
-    becoming = Late("server.personas.becoming")
+    becoming = Late("server.specs.becoming")
     files = Late("server.personas.files")
     listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")

@@ -11,9 +11,9 @@ from server.surfaces.mcp.attachment import Attachment
 from server.surfaces.mcp.toolset import Ctx, protocol_refusals, use_case
 
 if TYPE_CHECKING:
-    from server.personas import becoming
+    from server.specs import becoming
 else:
-    becoming = Late("server.personas.becoming")
+    becoming = Late("server.specs.becoming")
 
 
 def add_prompts(server: MCPServer[Attachment]) -> None:

@@ -1,0 +1,1 @@
+"""Persona specs: versioned documents that say how a persona thinks and speaks."""

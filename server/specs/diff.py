@@ -1,0 +1,103 @@
+"""What differs between two specs: in meaning, field by field, and in the text they compile to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any, TypeGuard
+
+from server.specs.compiler import compile_spec
+from server.specs.document import PersonaSpec
+from server.specs.shapes import Change, TextRow
+
+CONTEXT = 3
+IDENTIFIED = ("procedural_modules", "canonical_examples", "anti_examples")
+# Of the texts' lines; the exact comparison grows with the square of it.
+LONGEST_EXACT = 4_000
+
+
+def changes(before: PersonaSpec, after: PersonaSpec) -> list[Change]:
+    """List the differences in meaning: mappings by key, modules and examples by id.
+
+    The version is left out, and so is the order of modules and examples, which means nothing.
+    Other lists are compared as a whole when their order differs, else item by item.
+    """
+    old, new = (spec.model_dump(mode="json", exclude={"version"}) for spec in (before, after))
+    for content in (old, new):
+        for field in IDENTIFIED:
+            content[field] = {one.pop("id"): one for one in content[field]}
+    return list(_mappings("", old, new))
+
+
+def compiled(before: PersonaSpec, after: PersonaSpec) -> list[TextRow]:
+    """Put the compiled texts side by side, without the long stretches that are the same."""
+    old, new = (compile_spec(spec).text.splitlines() for spec in (before, after))
+    exact = max(len(old), len(new)) <= LONGEST_EXACT
+    matcher = SequenceMatcher(None, old, new, autojunk=not exact)
+    rows: list[TextRow] = []
+    end = 0
+    for group in matcher.get_grouped_opcodes(CONTEXT):
+        rows += _skipped(group[0][1] - end)
+        for kind, i1, i2, j1, j2 in group:
+            rows += _rows(kind, old[i1:i2], new[j1:j2])
+        end = group[-1][2]
+    return [*rows, *_skipped(len(old) - end if rows else 0)]
+
+
+def _mappings(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    for key in sorted(old.keys() | new.keys()):
+        path = f"{at}.{key}" if at else key
+        if key not in new:
+            yield Change(kind="removed", path=path, before=old[key])
+        elif key not in old:
+            yield Change(kind="added", path=path, after=new[key])
+        else:
+            yield from _values(path, old[key], new[key])
+
+
+def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
+    if _is_mapping(old) and _is_mapping(new):
+        yield from _mappings(path, old, new)
+    elif _is_list(old) and _is_list(new):
+        yield from _lists(path, old, new)
+    # In Python 1 and true are equal, and 1 and 1.0.
+    elif (type(old), old) != (type(new), new):
+        yield Change(kind="changed", path=path, before=old, after=new)
+
+
+def _is_mapping(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _lists(path: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Change]:
+    if old == new and repr(old) == repr(new):
+        return
+    removed = [item for item in old if item not in new]
+    added = [item for item in new if item not in old]
+    kept = [item for item in old if item in new]
+    if kept != [item for item in new if item in old] or not (removed or added):
+        yield Change(kind="changed", path=path, before=list(old), after=list(new))
+        return
+    if len(removed) == len(added) == 1 and old.index(removed[0]) == new.index(added[0]):
+        yield Change(kind="changed", path=path, before=removed[0], after=added[0])
+        return
+    yield from (Change(kind="removed", path=path, before=item) for item in removed)
+    yield from (Change(kind="added", path=path, after=item) for item in added)
+
+
+def _rows(kind: str, old: Sequence[str], new: Sequence[str]) -> Iterator[TextRow]:
+    if kind == "equal":
+        yield from (TextRow(kind="same", before=line, after=line) for line in old)
+        return
+    paired = min(len(old), len(new))
+    for before, after in zip(old[:paired], new[:paired], strict=True):
+        yield TextRow(kind="changed", before=before, after=after)
+    yield from (TextRow(kind="removed", before=line, after=None) for line in old[paired:])
+    yield from (TextRow(kind="added", before=None, after=line) for line in new[paired:])
+
+
+def _skipped(lines: int) -> list[TextRow]:
+    said = f"{lines} lines that are the same" if lines != 1 else "1 line that is the same"
+    return [TextRow(kind="skipped", before=said, after=said)] if lines > 0 else []

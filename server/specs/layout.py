@@ -1,0 +1,95 @@
+"""Lay out texts in Markdown so that none of them can pass for a part of ours.
+
+What comes from a spec never begins at the left margin: lists indent it, and examples are fenced.
+By CommonMark a heading, a rule or an open fence within a list item ends with the item.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+# A rough average that counts other scripts than ASCII for more. It protects a context window; it
+# bills nobody.
+BYTES_PER_TOKEN = 4
+
+
+def tokens(text: str) -> int:
+    """Estimate the tokens of a text."""
+    return math.ceil(size_bytes(text) / BYTES_PER_TOKEN)
+
+
+def size_bytes(text: str) -> int:
+    return len(text.encode())
+
+
+def fenced(text: str) -> str:
+    """Fence a text so that nothing in it can close the fence; a blank one is left out."""
+    if not text.strip():
+        return ""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    body = "\n".join(text.strip().splitlines())
+    return f"{fence}text\n{body}\n{fence}"
+
+
+def item(text: str, marker: str = "- ") -> str:
+    """Make a text one item of a list, however many lines it has."""
+    first, *rest = text.splitlines() or ["(empty)"]
+    return "\n".join([marker + first, *(_indented(line, len(marker)) for line in rest)])
+
+
+def bullets(texts: Sequence[str]) -> str:
+    return "\n".join(item(text) for text in texts)
+
+
+def numbered(texts: Sequence[str]) -> str:
+    return "\n".join(item(text, f"{number}. ") for number, text in enumerate(texts, start=1))
+
+
+def outline(mapping: Mapping[str, JsonValue]) -> str:
+    """Make a mapping a nested list, with its keys sorted at every depth."""
+    return "\n".join(_entry(f"{key}:", mapping[key]) for key in sorted(mapping))
+
+
+def labelled(label: str, texts: Sequence[str], *, ordered: bool = False) -> str:
+    """Make an item of one text, or of a list below the label."""
+    if not texts:
+        return ""
+    if len(texts) == 1:
+        return item(f"{label}: {texts[0]}")
+    listed = numbered(texts) if ordered else bullets(texts)
+    return item(f"{label}:\n{listed}")
+
+
+def _entry(label: str, value: JsonValue) -> str:
+    """Lay out one value of a mapping, or of a list without a label, as an item."""
+    match value:
+        case dict() if value:
+            inner = outline(value)
+        case list() if value:
+            inner = "\n".join(_entry("", one) for one in value)
+        case _:
+            return item(f"{label} {_scalar(value)}".strip())
+    return item(f"{label}\n{inner}" if label else inner)
+
+
+def _scalar(value: JsonValue) -> str:
+    match value:
+        case True:
+            return "yes"
+        case False:
+            return "no"
+        case None:
+            return "(none)"
+        case str():
+            return value or "(empty)"
+        case int() | float():
+            return repr(value)
+        case _:
+            return "(none)"
+
+
+def _indented(line: str, width: int) -> str:
+    return f"{' ' * width}{line}" if line else ""

@@ -1,0 +1,78 @@
+"""What of a spec has to do with what was asked. Pure, and the same in every process."""
+
+import re
+from collections.abc import Sequence
+
+from server.specs.document import Example, Module, PersonaSpec
+from server.specs.shapes import PlanRequest
+
+# What overlaps without saying anything. Other languages only get less apt examples from it.
+STOP_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "the and for with that this from are was were will would can could should have has had not"
+        " you your our their its what when where which who how why but all any about into than then",
+    )
+)
+
+
+def known_intents(spec: PersonaSpec) -> list[str]:
+    """List the intents that active modules and examples have, without duplicates in any case."""
+    labels = [label for m in spec.procedural_modules if m.active for label in m.intent_labels]
+    labels += [example.intent_label for example in spec.canonical_examples]
+    return list({label.casefold(): label for label in sorted(labels, reverse=True)}.values())[::-1]
+
+
+def selected_modules(spec: PersonaSpec, intent: str | None) -> list[Module]:
+    def fits(module: Module) -> bool:
+        labels = module.intent_labels
+        return not labels or intent is None or any(_same(label, intent) for label in labels)
+
+    chosen = [module for module in spec.procedural_modules if module.active and fits(module)]
+    return sorted(chosen, key=lambda module: (module.priority, module.id))
+
+
+def chosen_examples(
+    spec: PersonaSpec, modules: Sequence[Module], asked: PlanRequest
+) -> list[Example]:
+    """Order the examples that have to do with this: named ones, then by intent, then by words."""
+    by_id = {example.id: example for example in spec.canonical_examples}
+    named = dict.fromkeys(wanted for module in modules for wanted in module.few_shot_ids)
+    related: list[tuple[bool, int, str]] = []
+    for example in spec.canonical_examples:
+        of_intent = asked.intent is not None and _same(example.intent_label, asked.intent)
+        shared = _overlap(example, asked.query)
+        if example.id not in named and (of_intent or shared):
+            related.append((not of_intent, -shared, example.id))
+    return [by_id[wanted] for wanted in (*named, *(key[-1] for key in sorted(related)))]
+
+
+def chosen_anti_examples(spec: PersonaSpec, asked: PlanRequest) -> list[Example]:
+    """Leave out those of another intent, unless they share words with the query."""
+    return [
+        example
+        for example in spec.anti_examples
+        if asked.intent is None
+        or _same(example.intent_label, asked.intent)
+        or _overlap(example, asked.query)
+    ]
+
+
+def _overlap(example: Example, query: str | None) -> int:
+    if query is None:
+        return 0
+    about = " ".join([example.prompt, example.intent_label, *example.tags])
+    return len(_words(about) & _words(query))
+
+
+def _words(text: str) -> set[str]:
+    words = re.findall(r"\w+", text.casefold())
+    return {word for word in words if len(word) > 2 or not word.isascii()} - STOP_WORDS
+
+
+def _same(label: str, other: str) -> bool:
+    return label.casefold() == other.casefold()
+
+
+def merged(*lists: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(text for texts in lists for text in texts))
