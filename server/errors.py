@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 M = TypeVar("M", bound=BaseModel)
 
 MOST_PROBLEMS = 10
+NAME_SHOWN = 80
 
 
 class DramatisError(Exception):
@@ -82,7 +83,7 @@ def refused(error: ValidationError, known: Sequence[str] = ()) -> Invalid:
     problems = error.errors(include_url=False, include_input=False)
     sentences: list[str] = []
     for problem in problems[:MOST_PROBLEMS]:
-        field = ".".join(str(part) for part in problem["loc"])
+        field = ".".join(_brief(str(part)) for part in problem["loc"])
         rule = _rule(problem["type"], problem["msg"])
         sentences.append(f"{field}: {rule}." if field else f"{rule[0].upper()}{rule[1:]}.")
     if len(problems) > MOST_PROBLEMS:
@@ -90,6 +91,11 @@ def refused(error: ValidationError, known: Sequence[str] = ()) -> Invalid:
     unknown = any(problem["type"] == "extra_forbidden" for problem in problems)
     hint = f"Known: {', '.join(known)}." if unknown and known else None
     return Invalid(" ".join(sentences), hint=hint)
+
+
+def _brief(name: str) -> str:
+    """Keep the name of an unknown field, which may be any text, from filling the sentence."""
+    return name if len(name) <= NAME_SHOWN else f"{name[: NAME_SHOWN - 1]}…"
 
 
 def _rule(kind: str, message: str) -> str:
@@ -104,6 +110,8 @@ def _rule(kind: str, message: str) -> str:
             return "must be text"
         case "list_type":
             return "must be a list"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must be a mapping"
         case "string_unicode":
             return "must be valid Unicode text"
         case _:

@@ -78,6 +78,82 @@ def test_each_revision_can_be_undone_with_rows_in_the_tables(empty: str, revisio
     assert slugs == ([] if revision == "0001" else [("pm-con-1",)])
 
 
+SPEC_ROWS = (
+    "INSERT INTO dramatis.roles (name, label) VALUES ('pm', 'PM')",
+    "INSERT INTO dramatis.personas (slug_stem, name, role_id) VALUES ('pm-con', 'Con', 1)",
+    "INSERT INTO dramatis.persona_specs (persona_id, slug, major, minor, patch, document, digest,"
+    " author, status) VALUES (1, 'pm-con-1', 1, 0, 0, '{}', '', 'me', 'active')",
+    "INSERT INTO dramatis.spec_publications (spec_id, author, confirmed, note)"
+    " VALUES (1, 'me', 'caller', 'the first')",
+    "INSERT INTO dramatis.persona_checks (persona_id, checks, author) VALUES (1, '', 'me')",
+)
+
+
+def described(url: str, names: list[str]) -> list[tuple[str, ...]]:
+    """Say all that tables are made of: columns, constraints, indexes, policies and rights."""
+    query = """
+        SELECT table_name, column_name, data_type || is_nullable || coalesce(column_default, '')
+          FROM information_schema.columns WHERE table_schema = 'dramatis'
+        UNION ALL SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+          FROM pg_constraint WHERE connamespace = 'dramatis'::regnamespace
+        UNION ALL SELECT tablename, indexname, indexdef FROM pg_indexes
+          WHERE schemaname = 'dramatis'
+        UNION ALL SELECT tablename, policyname, qual || with_check FROM pg_policies
+        UNION ALL SELECT relname, 'rights', relacl::text FROM pg_class
+          WHERE relnamespace = 'dramatis'::regnamespace
+    """
+    with psycopg.connect(plain(url)) as connection:
+        found = connection.execute(query).fetchall()
+    return sorted(row for row in found if row[0].removeprefix("dramatis.") in names)
+
+
+def test_specs_can_be_undone_with_rows_and_leave_all_else_as_the_release_before_knows_it(
+    empty: str,
+):
+    upgrade(empty, "0003")
+    names = [name.removeprefix("dramatis.") for name in tables(empty)]
+    before = described(empty, names)
+    upgrade(empty, "0004")
+    beside = described(empty, names)
+    with psycopg.connect(plain(empty)) as connection:
+        connection.execute("SELECT set_config('app.tenant_id', '1', false)")
+        for row in SPEC_ROWS:
+            connection.execute(row)
+
+    command.downgrade(config(empty), "0003")
+    after = described(empty, names)
+    left = tables(empty)
+    upgrade(empty, "0004")
+
+    assert {row[0].removeprefix("dramatis.") for row in before} >= {"personas", "audit_log"}
+    assert beside == before
+    assert after == before
+    assert left == sorted(["shop.roles", *(f"dramatis.{n}" for n in names if n != "shop.roles")])
+    with psycopg.connect(plain(empty)) as connection:
+        connection.execute("SELECT set_config('app.tenant_id', '1', false)")
+        assert connection.execute("SELECT slug FROM dramatis.personas").fetchall() == [
+            ("pm-con-1",)
+        ]
+        assert connection.execute("SELECT FROM dramatis.persona_specs").fetchall() == []
+
+
+def test_the_release_before_can_delete_a_persona_that_has_specs(empty: str):
+    upgrade(empty, "0004")
+    with psycopg.connect(plain(empty)) as connection:
+        connection.execute("SELECT set_config('app.tenant_id', '1', false)")
+        for row in SPEC_ROWS:
+            connection.execute(row)
+
+        connection.execute("DELETE FROM dramatis.personas")
+
+        kept = "SELECT tenant_id, persona_id, slug, version FROM dramatis.persona_specs"
+        assert connection.execute(kept).fetchall() == [(1, None, "pm-con-1", "1.0.0")]
+        assert connection.execute("SELECT note FROM dramatis.spec_publications").fetchall() == [
+            ("the first",)
+        ]
+        assert connection.execute("SELECT FROM dramatis.persona_checks").fetchall() == []
+
+
 def test_rows_of_the_release_before_get_the_default_tenant(empty: str):
     upgrade(empty, "0001")
     with psycopg.connect(plain(empty)) as connection:

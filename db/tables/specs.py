@@ -86,7 +86,8 @@ class PublicationRow(OwnedRow):
     confirmed: Mapped[str]
     note: Mapped[str]
     overridden: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
-    published_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Not now(), the beginning of the transaction: who waited for another publisher comes after it.
+    published_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     spec: Mapped[PersonaSpecRow] = relationship(lazy="raise")
 
@@ -108,4 +109,4 @@ class ChecksRow(OwnedRow):
     persona_id: Mapped[int]
     checks: Mapped[str]
     author: Mapped[str]
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("origin", sa.Text(), server_default="written", nullable=False),
         sa.Column("sources", TEXTS, server_default=NO_TEXTS, nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
-        _now("created_at"),
+        _time("created_at"),
         _tenant_reference("persona_specs"),
         _persona_reference("persona_specs", "SET NULL (persona_id)"),
         sa.CheckConstraint(
@@ -74,7 +74,7 @@ def upgrade() -> None:
         sa.Column("confirmed", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("overridden", TEXTS, server_default=NO_TEXTS, nullable=False),
-        _now("published_at"),
+        _time("published_at", "clock_timestamp()"),
         _tenant_reference("spec_publications"),
         sa.ForeignKeyConstraint(
             ["tenant_id", "spec_id"],
@@ -93,7 +93,7 @@ def upgrade() -> None:
         sa.Column("persona_id", sa.Integer(), nullable=False),
         sa.Column("checks", sa.Text(), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
-        _now("updated_at"),
+        _time("updated_at"),
         _tenant_reference("persona_checks"),
         _persona_reference("persona_checks", "CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_persona_checks"),
@@ -127,9 +127,9 @@ def _tenant_id() -> sa.Column[int]:
     )
 
 
-def _now(name: str) -> sa.Column[object]:
+def _time(name: str, default: str = "now()") -> sa.Column[object]:
     return sa.Column(
-        name, sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+        name, sa.DateTime(timezone=True), server_default=sa.text(default), nullable=False
     )
 
 

@@ -59,11 +59,15 @@ class _Frame:
             cuts.append(cut("experience.md", kept, experience, ceiling))
             experience = kept or "[cut]"
             text = self._rendered(compiled, experience, cuts)
-        if (over := _over(text, ceiling)) > 0:
-            room = size_bytes(compiled.text) - over - NOTE_ROOM
-            compiled = self._compiled(max(1, room // BYTES_PER_TOKEN))
-            cuts += compiled.cuts
-            text = self._rendered(compiled, experience, cuts)
+        # To say what was left out takes room itself, which shows only when it is said.
+        while (over := _over(text, ceiling)) > 0:
+            room = size_bytes(compiled.text) - over
+            smaller = self._compiled(max(1, room // BYTES_PER_TOKEN))
+            if size_bytes(smaller.text) >= size_bytes(compiled.text):
+                break
+            compiled = smaller
+            text = self._rendered(compiled, experience, [*cuts, *compiled.cuts])
+        cuts += compiled.cuts
         if _over(text, ceiling) > 0:
             cuts.append(f"What must not be cut passes {ceiling:,} tokens by itself.")
             text = self._rendered(compiled, experience, cuts)

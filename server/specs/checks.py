@@ -9,7 +9,7 @@ from server.errors import refused
 from server.personas.shapes import Shape
 from server.specs.compiler import compile_spec
 from server.specs.document import Label, PersonaSpec, Text
-from server.specs.notation import parse_text
+from server.specs.notation import SpecNotReadable, parse_text
 from server.specs.shapes import (
     CHECKS,
     SECTIONS,
@@ -80,12 +80,16 @@ def read_checks(text: str) -> Checks:
         Invalid: a check breaks a rule.
     """
     content = parse_text(text)
+    if not isinstance(content, (dict, list)):
+        raise SpecNotReadable("Checks are a list, or a mapping with a list under `checks`.")
     try:
         if isinstance(content, list):
             return Checks.model_validate({"checks": content})
         return Checks.model_validate(content)
     except ValidationError as error:
-        raise refused(error, list(Check.model_fields)) from None
+        unknown = [p["loc"] for p in error.errors() if p["type"] == "extra_forbidden"]
+        model = Checks if any(len(loc) == 1 for loc in unknown) else Check
+        raise refused(error, list(model.model_fields)) from None
 
 
 def run_checks(checks: Checks, spec: PersonaSpec) -> list[CheckOutcome]:

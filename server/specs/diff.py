@@ -1,5 +1,6 @@
 """What differs between two specs: in meaning, field by field, and in the text they compile to."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, TypeGuard
@@ -10,8 +11,6 @@ from server.specs.shapes import Change, TextRow
 
 CONTEXT = 3
 IDENTIFIED = ("procedural_modules", "canonical_examples", "anti_examples")
-# Of the texts' lines; the exact comparison grows with the square of it.
-LONGEST_EXACT = 4_000
 
 
 def changes(before: PersonaSpec, after: PersonaSpec) -> list[Change]:
@@ -30,8 +29,8 @@ def changes(before: PersonaSpec, after: PersonaSpec) -> list[Change]:
 def compiled(before: PersonaSpec, after: PersonaSpec) -> list[TextRow]:
     """Put the compiled texts side by side, without the long stretches that are the same."""
     old, new = (compile_spec(spec).text.splitlines() for spec in (before, after))
-    exact = max(len(old), len(new)) <= LONGEST_EXACT
-    matcher = SequenceMatcher(None, old, new, autojunk=not exact)
+    # Its heuristic is needed: without it, two thousand lines that are much alike take minutes.
+    matcher = SequenceMatcher(None, old, new, autojunk=True)
     rows: list[TextRow] = []
     end = 0
     for group in matcher.get_grouped_opcodes(CONTEXT):
@@ -58,8 +57,7 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
         yield from _mappings(path, old, new)
     elif _is_list(old) and _is_list(new):
         yield from _lists(path, old, new)
-    # In Python 1 and true are equal, and 1 and 1.0.
-    elif (type(old), old) != (type(new), new):
+    elif _written(old) != _written(new):
         yield Change(kind="changed", path=path, before=old, after=new)
 
 
@@ -72,19 +70,25 @@ def _is_list(value: Any) -> TypeGuard[list[Any]]:
 
 
 def _lists(path: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Change]:
-    if old == new and repr(old) == repr(new):
+    old_texts, new_texts = [*map(_written, old)], [*map(_written, new)]
+    if old_texts == new_texts:
         return
-    removed = [item for item in old if item not in new]
-    added = [item for item in new if item not in old]
-    kept = [item for item in old if item in new]
-    if kept != [item for item in new if item in old] or not (removed or added):
+    known, wanted = set(old_texts), set(new_texts)
+    removed = [at for at, text in enumerate(old_texts) if text not in wanted]
+    added = [at for at, text in enumerate(new_texts) if text not in known]
+    kept = [text for text in old_texts if text in wanted]
+    if kept != [text for text in new_texts if text in known] or not (removed or added):
         yield Change(kind="changed", path=path, before=list(old), after=list(new))
-        return
-    if len(removed) == len(added) == 1 and old.index(removed[0]) == new.index(added[0]):
-        yield Change(kind="changed", path=path, before=removed[0], after=added[0])
-        return
-    yield from (Change(kind="removed", path=path, before=item) for item in removed)
-    yield from (Change(kind="added", path=path, after=item) for item in added)
+    elif removed == added and len(removed) == 1:
+        yield Change(kind="changed", path=path, before=old[removed[0]], after=new[added[0]])
+    else:
+        yield from (Change(kind="removed", path=path, before=old[at]) for at in removed)
+        yield from (Change(kind="added", path=path, after=new[at]) for at in added)
+
+
+def _written(value: Any) -> str:
+    """Write a value for comparison: in Python 1 equals true and 1.0, and 0.0 equals -0.0."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _rows(kind: str, old: Sequence[str], new: Sequence[str]) -> Iterator[TextRow]:
@@ -93,7 +97,9 @@ def _rows(kind: str, old: Sequence[str], new: Sequence[str]) -> Iterator[TextRow
         return
     paired = min(len(old), len(new))
     for before, after in zip(old[:paired], new[:paired], strict=True):
-        yield TextRow(kind="changed", before=before, after=after)
+        # By that heuristic a frequent line, such as a blank one, can stand beside itself here.
+        same = before == after
+        yield TextRow(kind="same" if same else "changed", before=before, after=after)
     yield from (TextRow(kind="removed", before=line, after=None) for line in old[paired:])
     yield from (TextRow(kind="added", before=None, after=line) for line in new[paired:])
 

@@ -28,6 +28,7 @@ MODULES = 500
 EXAMPLE_LENGTH = 6_000
 TEXT_LENGTH = 20_000
 LABEL_LENGTH = 100
+ID_LENGTH = 120
 KEY_LENGTH = 120
 DEPTH = 8
 LARGEST_INTEGER = 2**63 - 1
@@ -41,6 +42,11 @@ def _trimmed(value: object) -> object:
     return value.replace("\r\n", "\n").replace("\r", "\n").strip() if type(value) is str else value
 
 
+def _composed(value: object) -> object:
+    """Compose before the length is checked: some texts become longer by it."""
+    return _trimmed(unicodedata.normalize("NFC", value)) if type(value) is str else value
+
+
 def parts_of(version: str) -> tuple[int, int, int]:
     """Split a version into what it is ordered by."""
     major, minor, patch = version.split(".")
@@ -49,7 +55,10 @@ def parts_of(version: str) -> tuple[int, int, int]:
 
 def _parts(version: str) -> str:
     if not re.fullmatch(_STRICT, version) or max(parts_of(version)) > LARGEST_PART:
-        raise ValueError("must be three numbers X.Y.Z without leading zeros or suffix, as in 1.0.0")
+        raise ValueError(
+            "must be three numbers X.Y.Z without leading zeros or suffix, as in 1.0.0, each of at"
+            f" most {LARGEST_PART:,}"
+        )
     return version
 
 
@@ -58,7 +67,18 @@ def _lines(value: object) -> object:
 
 
 def _tidy(mapping: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {key: _tidied(value, _key(key), 1) for key, value in _unfolded(mapping).items()}
+    return _tidied_mapping(mapping, "", 0)
+
+
+def _tidied_mapping(mapping: dict[str, JsonValue], at: str, depth: int) -> dict[str, JsonValue]:
+    """Trim the keys; two that were told apart by blanks alone would overwrite each other."""
+    trimmed = {_key(key.strip(), at): value for key, value in mapping.items()}
+    if len(trimmed) < len(mapping):
+        raise ValueError(f"{at} has two keys that differ in blanks only".lstrip())
+    return {
+        key: _tidied(value, f"{at}.{key}" if at else key, depth + 1)
+        for key, value in trimmed.items()
+    }
 
 
 def _tidied(value: JsonValue, at: str, depth: int) -> JsonValue:
@@ -75,20 +95,9 @@ def _tidied(value: JsonValue, at: str, depth: int) -> JsonValue:
         case list():
             return [_tidied(item, f"{at}.{i}", depth + 1) for i, item in enumerate(value)]
         case dict():
-            return {
-                key: _tidied(item, f"{at}.{_key(key)}", depth + 1)
-                for key, item in _unfolded(value).items()
-            }
+            return _tidied_mapping(value, at, depth)
         case _:
             return value
-
-
-def _unfolded(mapping: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Trim the keys; two that were told apart by blanks alone would overwrite each other."""
-    trimmed = {key.strip(): value for key, value in mapping.items()}
-    if len(trimmed) < len(mapping):
-        raise ValueError("has two keys that differ in blanks only")
-    return trimmed
 
 
 def _checked(text: str, at: str) -> str:
@@ -104,10 +113,11 @@ def _checked(text: str, at: str) -> str:
         raise ValueError(f"{at} {error}") from None
 
 
-def _key(key: str) -> str:
+def _key(key: str, at: str) -> str:
     visible = all(unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp") for char in key)
     if not (key and len(key) <= KEY_LENGTH and visible):
-        raise ValueError(f"has a key that is no line of 1 to {KEY_LENGTH} visible characters")
+        rule = f"has a key that is no line of 1 to {KEY_LENGTH} visible characters"
+        raise ValueError(f"{at} {rule}".lstrip())
     return key
 
 
@@ -139,28 +149,30 @@ Version = Annotated[
         }
     ),
 ]
+# The constraints stand before the validators: behind one they would count "items", and their
+# pattern would be missing from the JSON Schema.
 Text = Annotated[
     str,
-    BeforeValidator(_trimmed),
     StringConstraints(min_length=1, max_length=TEXT_LENGTH),
+    BeforeValidator(_trimmed),
     AfterValidator(prose),
 ]
 ExampleText = Annotated[
     str,
-    BeforeValidator(_trimmed),
     StringConstraints(min_length=1, max_length=EXAMPLE_LENGTH),
+    BeforeValidator(_trimmed),
     AfterValidator(prose),
 ]
 Label = Annotated[
     str,
-    BeforeValidator(_trimmed),
     StringConstraints(min_length=1, max_length=LABEL_LENGTH),
+    BeforeValidator(_composed),
     AfterValidator(one_line),
 ]
 Id = Annotated[
     str,
+    StringConstraints(min_length=1, max_length=ID_LENGTH, pattern="^[A-Za-z0-9._:-]+$"),
     BeforeValidator(_trimmed),
-    Field(min_length=1, max_length=120, pattern="^[A-Za-z0-9._:-]+$"),
 ]
 Lines = Annotated[
     list[Text],
@@ -205,9 +217,13 @@ class Example(Part):
     id: Id
     """Unique among all examples."""
     intent_label: Label
+    """The intent that it is an example of."""
     prompt: ExampleText
+    """What was asked."""
     response: ExampleText
+    """What was answered."""
     tags: list[Label] = Field(default_factory=list[str])
+    """Words that a query may share with it."""
 
 
 class Rules(Part):
@@ -239,6 +255,7 @@ class PersonaSpec(Part):
     procedural_modules: Annotated[
         list[Module], Field(max_length=MODULES), AfterValidator(_unique)
     ] = Field(default_factory=list[Module])
+    """What to do in which situation."""
     canonical_examples: Annotated[
         list[Example], Field(max_length=EXAMPLES), AfterValidator(_unique)
     ] = Field(default_factory=list[Example])
@@ -248,6 +265,7 @@ class PersonaSpec(Part):
     )
     """Answers as they must not be."""
     deterministic_rules: Rules = Field(default_factory=Rules)
+    """Rules for every answer, whatever the intent."""
     metadata: Mapping = Field(default_factory=dict[str, JsonValue])
     """Notes for people; never compiled."""
 

@@ -19,6 +19,10 @@ STYLE = ("communication style", "communication", "style", "tone", "voice")
 METHOD = ("working method", "method", "workflow", "process", "how i work")
 ANTI = ("anti-patterns", "anti patterns", "antipatterns", "avoid", "never")
 
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_HEADING = re.compile(r"#{1,2}(?:\s|$)")
+_BEGINNING = re.compile(r"#{1,2}(?:\s|$)|[-*+]\s|\d+[.)]\s")
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -45,8 +49,8 @@ def generate(known: Known) -> tuple[PersonaSpec, list[str]]:
     Raises:
         Invalid: there is more than a spec holds.
     """
-    sections = dict(_sections(known.skill or ""))
-    used_skill = any(sections.values())
+    sections = _sections(known.skill or "")
+    used_skill = bool(sections)
     voice: dict[str, JsonValue] = {"name": known.name, "role": known.role}
     if known.description:
         voice["purpose"] = known.description.strip()
@@ -58,9 +62,8 @@ def generate(known: Known) -> tuple[PersonaSpec, list[str]]:
     constitution = _taken(sections, CONSTITUTION)
     anti = _taken(sections, ANTI)
     others: list[dict[str, Any]] = [
-        {"id": _id(title, number), "when": [title], "do": texts}
+        {"id": _id(title, number), "when": [title] if title else [], "do": texts}
         for number, (title, texts) in enumerate(sections.items(), start=1)
-        if texts
     ]
     working_method: dict[str, Any] = {"id": "working-method", "do": method, "priority": 50}
     modules = [working_method] if method else []
@@ -91,41 +94,70 @@ def _sources(known: Known, *, used_skill: bool) -> list[str]:
     return sources
 
 
-def _sections(skill: str) -> Iterator[tuple[str, list[str]]]:
-    """Split a skill by its second-level headings into what each one says.
+def _sections(skill: str) -> dict[str, list[str]]:
+    """Sort what a skill says under its second-level headings.
 
     What stands before the first of them is the identity.
     """
-    merged: dict[str, list[str]] = {}
-    title, lines, fence = IDENTITY[0], list[str](), ""
-    for line in [*skill.splitlines(), "## "]:
-        if mark := re.match(r"\s*(```+|~~~+)", line):
-            fence = "" if fence and mark[1].startswith(fence) else fence or mark[1]
-        heading = None if fence and line != "## " else re.match(r"##(?:\s+(.*?))?\s*#*$", line)
-        if heading is None:
-            lines.append(line)
-            continue
-        merged.setdefault(title, []).extend(_said("\n".join(lines)))
-        title, lines = _storable((heading[1] or "").strip()), []
-    yield from merged.items()
+    said: dict[str, list[str]] = {}
+    title = IDENTITY[0]
+    for block in _blocks(_without_comments(skill)):
+        heading, text = _title(block), _plain(block)
+        if heading is not None:
+            title = heading
+        elif text:
+            said.setdefault(title, []).append(text)
+    return said
 
 
-def _said(text: str) -> list[str]:
-    """List the bullets and paragraphs of a text, without its title and unfilled placeholders."""
-    text = re.sub(r"(?s)<!--.*?-->", "", text)
-    parts = re.split(r"\n\s*\n|\n(?=[-*+] |\d+[.)] )", f"\n{text}")
-    said: list[str] = []
-    for part in parts:
-        plain = re.sub(r"^\s*([-*+]|\d+[.)])\s+", "", part).strip()
-        placeholder = re.fullmatch(r"\[[^\]]*\]", plain)
-        if plain and not placeholder and not re.match(r"#\s", plain):
-            said.append(_storable(plain))
-    return [text for text in said if text]
+def _blocks(text: str) -> Iterator[str]:
+    """Split a text into headings, bullets and paragraphs. What is fenced is never split."""
+    block: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        bare = line.strip()
+        begins = not fence and (not bare or _BEGINNING.match(line) is not None)
+        after_heading = not fence and bool(block) and _HEADING.match(block[-1]) is not None
+        if begins or after_heading:
+            yield "\n".join(block)
+            block = []
+        block.append(line)
+        if not fence:
+            mark = _FENCE.match(bare)
+            fence = mark[0] if mark else ""
+        elif bare.startswith(fence) and not bare.strip(fence[0]):
+            fence = ""
+    yield "\n".join(block)
+
+
+def _title(block: str) -> str | None:
+    """Return the title of a second-level heading; `None` for anything else."""
+    if _HEADING.match(block) is None or not block.startswith("##"):
+        return None
+    # Hashes may close a heading, but belong to it in "C#".
+    return _storable(re.sub(r"(^|\s)#+$", "", block[2:].strip()))
+
+
+def _plain(block: str) -> str:
+    """Return what a block says: no bullet; nothing for a title, a rule and a placeholder."""
+    plain = re.sub(r"^\s*([-*+]|\d+[.)])\s+", "", block).strip()
+    empty = set(plain) <= set("-*_ ") or re.fullmatch(r"\[[^\]]*\]", plain) is not None
+    return "" if empty or _HEADING.match(block) else _storable(plain)
+
+
+def _without_comments(text: str) -> str:
+    """Leave out HTML comments. A regular expression would need hours for a thousand openings."""
+    kept: list[str] = []
+    at = 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len("-->")
+    return "".join([*kept, text[at:]])
 
 
 def _storable(text: str) -> str:
     """Leave out what a spec refuses: control characters, and more than its texts may hold."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)[:TEXT_LENGTH].strip()
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text).strip()[:TEXT_LENGTH].strip()
 
 
 def _taken(sections: dict[str, list[str]], titles: Sequence[str]) -> list[str]:

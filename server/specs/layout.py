@@ -28,16 +28,23 @@ def fenced(text: str) -> str:
     """Fence a text so that nothing in it can close the fence; a blank one is left out."""
     if not text.strip():
         return ""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    # Nearly every text has none, and that is found much faster than how long they are.
+    runs: list[str] = re.findall(r"`{3,}", text) if "```" in text else []
+    fence = "`" * (max(map(len, runs), default=2) + 1)
     body = "\n".join(text.strip().splitlines())
     return f"{fence}text\n{body}\n{fence}"
 
 
 def item(text: str, marker: str = "- ") -> str:
     """Make a text one item of a list, however many lines it has."""
-    first, *rest = text.splitlines() or ["(empty)"]
-    return "\n".join([marker + first, *(_indented(line, len(marker)) for line in rest)])
+    lines = text.splitlines() or ["(empty)"]
+    # Dashes alone would make a rule of marker and text, and the item would end with its first line.
+    if not (marker + lines[0]).strip("- \t"):
+        lines[0] = f"\\{lines[0]}"
+    if len(lines) > 1:
+        indent = " " * len(marker)
+        lines[1:] = [indent + line if line else "" for line in lines[1:]]
+    return marker + "\n".join(lines)
 
 
 def bullets(texts: Sequence[str]) -> str:
@@ -89,7 +96,3 @@ def _scalar(value: JsonValue) -> str:
             return repr(value)
         case _:
             return "(none)"
-
-
-def _indented(line: str, width: int) -> str:
-    return f"{' ' * width}{line}" if line else ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from server.errors import Invalid, refused
 from server.specs.document import Example, Module, PersonaSpec, Rules
-from server.specs.yaml_dialect import Dumper, Loader
+from server.specs.yaml_dialect import Dumper, Loader, brief_key, read_integer
 
 DOCUMENT_BYTES = 1_000_000
+PROBLEM_LENGTH = 200
 
 _PARTS: Mapping[str, type[BaseModel]] = {
     "procedural_modules": Module,
@@ -49,9 +51,9 @@ def read_spec(written: str | Mapping[str, Any]) -> PersonaSpec:
     try:
         spec = PersonaSpec.model_validate(content)
     except ValidationError as error:
+        if any(p["type"].startswith("recursion") for p in error.errors(include_input=False)):
+            raise SpecNotReadable("The spec is nested too deeply.") from None
         raise refused(error, _known(error)) from None
-    except RecursionError:
-        raise SpecNotReadable("The spec is nested too deeply.") from None
     _limit(canonical(spec))
     return spec
 
@@ -64,22 +66,28 @@ def parse_text(text: str) -> Any:
     """
     _limit(text)
     try:
-        if text.lstrip().startswith("{"):
-            return json.loads(text, object_pairs_hook=_pairs_once)
-        return yaml.load(text, Loader)  # noqa: S506  # a SafeLoader
+        return _parsed(text)
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark
         line = f"line {at.line + 1}, column {at.column + 1}: " if at else ""
-        raise SpecNotReadable(f"This is no YAML: {line}{error.problem}.") from None
+        raise SpecNotReadable(f"This is no YAML: {line}{_brief(error.problem)}.") from None
     except yaml.YAMLError as error:
         raise SpecNotReadable(f"This is no YAML: {str(error).splitlines()[0]}.") from None
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         raise SpecNotReadable(f"This is no JSON: {at}: {error.msg}.") from None
     except ValueError as error:
-        raise SpecNotReadable(f"This cannot be read: {error}.") from None
+        raise SpecNotReadable(f"This cannot be read: {_brief(error)}.") from None
     except RecursionError:
         raise SpecNotReadable("The text is nested too deeply.") from None
+
+
+def _parsed(text: str) -> Any:
+    # YAML has brackets too, and would take JSON that lacks a comma for something else. JSON with
+    # anything in it comes to a quotation mark first.
+    if re.match(r'\s*[\[{][\[{\s]*"', text):
+        return json.loads(text, object_pairs_hook=_pairs_once, parse_int=read_integer)
+    return yaml.load(text, Loader)  # noqa: S506  # a SafeLoader
 
 
 def canonical(spec: PersonaSpec) -> str:
@@ -129,9 +137,15 @@ def _known(error: ValidationError) -> list[str]:
 
 
 def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is given twice")
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {brief_key(key)} is given twice")
+        content[key] = value
     return content
+
+
+def _brief(problem: object) -> str:
+    """Keep a parser from repeating a long text."""
+    said = str(problem)
+    return said if len(said) <= PROBLEM_LENGTH else f"{said[: PROBLEM_LENGTH - 1]}…"

@@ -6,11 +6,12 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
-from sqlalchemy.orm import contains_eager
+from sqlalchemy.orm import contains_eager, defer
 
 from db.tables import PersonaRow, PersonaSpecRow, PublicationRow
 from server.errors import Conflict, NotFound, parse
-from server.personas.queries import the_persona
+from server.personas.queries import row_at, the_persona
+from server.personas.shapes import Typed
 from server.specs.document import PersonaSpec, parts_of
 from server.specs.notation import digest, stored_spec
 from server.specs.shapes import (
@@ -30,6 +31,8 @@ VERSIONS_NAMED = 10
 
 _ORDER = (PersonaSpecRow.major, PersonaSpecRow.minor, PersonaSpecRow.patch)
 _HIGHEST_FIRST = tuple(part.desc() for part in _ORDER)
+# A document can be a megabyte, and lists of versions and publications say nothing of it.
+_LIGHT = defer(PersonaSpecRow.document, raiseload=True)
 
 
 class SpecNotFound(NotFound):
@@ -79,7 +82,7 @@ async def list_specs(
     """
     asked = parse(VersionListing, before=before, limit=limit)
     persona = await the_persona(work, reference)
-    query = _of(persona).order_by(*_HIGHEST_FIRST).limit(asked.limit + 1)
+    query = _of(persona).options(_LIGHT).order_by(*_HIGHEST_FIRST).limit(asked.limit + 1)
     if asked.before:
         query = query.where(tuple_(*_ORDER) < tuple_(*parts_of(asked.before)))
     rows = (await work.session.scalars(query)).all()
@@ -113,6 +116,16 @@ async def get_spec(work: Work, reference: str, version: str | None = None) -> Sp
         document=loaded(row).model_dump(mode="json"),
         publications=published,
     )
+
+
+async def spec_at(work: Work, slug: str, version: str | None = None) -> PersonaSpec:
+    """Read a version by its persona's exact slug, as an address has it.
+
+    Raises:
+        PersonaNotFound: no persona has the slug.
+        SpecNotFound, NoActiveSpec, SpecCorrupted: see `get_spec`.
+    """
+    return loaded(await the_version(work, await row_at(work, slug), version))
 
 
 async def the_version(work: Work, persona: PersonaRow, version: str | None) -> PersonaSpecRow:
@@ -152,6 +165,7 @@ async def highest_version(work: Work, persona: PersonaRow, _: str | None = None)
 
 async def versions_starting_with(work: Work, slug: str, prefix: str, limit: int) -> list[str]:
     """Complete a version of the persona with exactly this slug, the highest first."""
+    slug, prefix = parse(Typed, text=slug).text, parse(Typed, text=prefix).text
     query = (
         select(PersonaSpecRow.version)
         .join(PersonaRow, PersonaRow.id == PersonaSpecRow.persona_id)
@@ -166,16 +180,20 @@ def loaded(row: PersonaSpecRow) -> PersonaSpec:
     """Read what a row stores, and refuse anything but exactly what was once validated.
 
     Raises:
-        SpecCorrupted: the document does not match its digest, or breaks today's rules.
+        SpecCorrupted: the document does not fit its digest or version, or breaks today's rules.
     """
     broken = f"The stored spec {row.version} of {row.slug}"
     remedy = "Publish another version; `dramatis spec list` has those there are."
     if digest(row.document) != row.digest:
         raise SpecCorrupted(f"{broken} was changed by hand: its digest does not fit.", hint=remedy)
     try:
-        return stored_spec(row.document)
+        spec = stored_spec(row.document)
     except ValidationError:
         raise SpecCorrupted(f"{broken} breaks the rules for specs.", hint=remedy) from None
+    # A document and its digest can be copied together from another row.
+    if spec.version != row.version:
+        raise SpecCorrupted(f"{broken} was changed by hand: it is another version's.", hint=remedy)
+    return spec
 
 
 async def publications(work: Work, rows: Sequence[PersonaSpecRow]) -> list[Publication]:
@@ -208,7 +226,7 @@ def _published(rows: Sequence[PersonaSpecRow]) -> Select[PublicationRow]:
     return (
         select(PublicationRow)
         .join(PublicationRow.spec)
-        .options(contains_eager(PublicationRow.spec))
+        .options(contains_eager(PublicationRow.spec).options(_LIGHT))
         .where(PublicationRow.spec_id.in_([row.id for row in rows]))
     )
 

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from server.errors import DramatisError
+from server.errors import DramatisError, parse
 from server.personas import assets
 from server.personas.files import read_file
 from server.personas.queries import the_persona
@@ -14,12 +14,13 @@ from server.specs.layout import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.specs.notation import digest
 from server.specs.queries import active_row, loaded, the_version
 from server.specs.settings_prompt import settings_prompt
-from server.specs.shapes import Compiled, Trace
+from server.specs.shapes import Compiled, PlanRequest, Trace
 from server.work import Work
 
 _log = logging.getLogger(__name__)
 
 NOTE_ROOM = 200
+DROPPED_NAMED = 10
 
 
 async def runtime_prompt(
@@ -114,7 +115,9 @@ class FromSpec:
         budget: int | None = None,
     ) -> Compiled:
         plan = compile_spec(self.spec, intent=intent, query=query, variant=variant, budget=budget)
-        left_out = ", ".join(f"{dropped.section} {dropped.id}" for dropped in plan.dropped)
+        named = [f"{dropped.section} {dropped.id}" for dropped in plan.dropped[:DROPPED_NAMED]]
+        more = len(plan.dropped) - len(named)
+        left_out = ", ".join(named) + (f" and {more:,} more" if more else "")
         cuts = [f"Left out of the spec to stay under {budget or 0:,} tokens: {left_out}."]
         return Compiled(
             slug=self.who.slug,
@@ -147,6 +150,7 @@ class FromSettings:
         budget: int | None = None,
     ) -> Compiled:
         """Put settings and skill together. Intent, query and variant have nothing to choose from."""
+        parse(PlanRequest, intent=intent, query=query, variant=variant, budget=budget)
         text, cuts = self._text(self.skill), list[str]()
         over = 0 if budget is None else size_bytes(text) - budget * BYTES_PER_TOKEN
         if self.skill and over > 0:

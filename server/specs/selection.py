@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from server.specs.document import Example, Module, PersonaSpec
 from server.specs.shapes import PlanRequest
@@ -20,7 +21,8 @@ def known_intents(spec: PersonaSpec) -> list[str]:
     """List the intents that active modules and examples have, without duplicates in any case."""
     labels = [label for m in spec.procedural_modules if m.active for label in m.intent_labels]
     labels += [example.intent_label for example in spec.canonical_examples]
-    return list({label.casefold(): label for label in sorted(labels, reverse=True)}.values())[::-1]
+    folded = {label.casefold(): label for label in sorted(labels, reverse=True)}
+    return [folded[key] for key in sorted(folded)]
 
 
 def selected_modules(spec: PersonaSpec, intent: str | None) -> list[Module]:
@@ -38,36 +40,48 @@ def chosen_examples(
     """Order the examples that have to do with this: named ones, then by intent, then by words."""
     by_id = {example.id: example for example in spec.canonical_examples}
     named = dict.fromkeys(wanted for module in modules for wanted in module.few_shot_ids)
+    sought = _telling_words(asked.query or "")
     related: list[tuple[bool, int, str]] = []
     for example in spec.canonical_examples:
         of_intent = asked.intent is not None and _same(example.intent_label, asked.intent)
-        shared = _overlap(example, asked.query)
+        shared = _overlap(example, sought)
         if example.id not in named and (of_intent or shared):
             related.append((not of_intent, -shared, example.id))
     return [by_id[wanted] for wanted in (*named, *(key[-1] for key in sorted(related)))]
 
 
 def chosen_anti_examples(spec: PersonaSpec, asked: PlanRequest) -> list[Example]:
-    """Leave out those of another intent, unless they share words with the query."""
-    return [
-        example
-        for example in spec.anti_examples
-        if asked.intent is None
-        or _same(example.intent_label, asked.intent)
-        or _overlap(example, asked.query)
-    ]
+    """Order those of the intent before those that only share words with the query.
+
+    Without an intent all are in. Their order in the spec means nothing.
+    """
+    sought = _telling_words(asked.query or "")
+    related: list[tuple[bool, int, str, Example]] = []
+    for example in spec.anti_examples:
+        other = asked.intent is not None and not _same(example.intent_label, asked.intent)
+        shared = _overlap(example, sought)
+        if shared or not other:
+            related.append((other, -shared, example.id, example))
+    return [example for *_, example in sorted(related, key=lambda key: key[:3])]
 
 
-def _overlap(example: Example, query: str | None) -> int:
-    if query is None:
+def _overlap(example: Example, sought: frozenset[str]) -> int:
+    if not sought:
         return 0
     about = " ".join([example.prompt, example.intent_label, *example.tags])
-    return len(_words(about) & _words(query))
+    return len(sought & _words(about))
 
 
-def _words(text: str) -> set[str]:
-    words = re.findall(r"\w+", text.casefold())
-    return {word for word in words if len(word) > 2 or not word.isascii()} - STOP_WORDS
+def _telling_words(text: str) -> frozenset[str]:
+    telling = (word for word in _words(text) if len(word) > 2 or not word.isascii())
+    return frozenset(telling) - STOP_WORDS
+
+
+# Finding the words of sixty long examples takes longer than all the rest of a compilation, and
+# a spec that runs is compiled again and again.
+@lru_cache(maxsize=256)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
 
 
 def _same(label: str, other: str) -> bool:

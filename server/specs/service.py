@@ -19,10 +19,11 @@ from server.personas.service import refuse_archived
 from server.specs import diff
 from server.specs.compiler import compile_spec
 from server.specs.document import LARGEST_PART, PersonaSpec, parts_of
-from server.specs.gate import failures_of
+from server.specs.gate import keep_to, prospect_of
 from server.specs.generating import Known, generate
 from server.specs.notation import as_yaml, canonical, digest, read_spec
 from server.specs.queries import (
+    SpecCorrupted,
     active_row,
     highest_row,
     highest_version,
@@ -31,6 +32,7 @@ from server.specs.queries import (
     the_version,
 )
 from server.specs.shapes import (
+    Prospect,
     Published,
     Publishing,
     SpecDiff,
@@ -48,10 +50,6 @@ class SpecVersionExists(Conflict):
 
 class VersionsExhausted(Conflict):
     code = "versions_exhausted"
-
-
-class ChecksFailed(Conflict):
-    code = "checks_failed"
 
 
 class NothingToGoBackTo(Conflict):
@@ -107,13 +105,12 @@ async def generate_spec(work: Work, reference: str) -> SpecDraft:
     require(work.caller, "specs:write")
     persona = await the_persona(work, reference, lock=True)
     refuse_archived(persona)
-    earlier = await active_row(work, persona) or await highest_row(work, persona)
     known = Known(
         name=persona.name,
         role=persona.role.label,
         description=persona.description,
         skill=(await read_file(work, persona, assets.SKILL)).content,
-        earlier=loaded(earlier) if earlier else None,
+        earlier=await _earlier(work, persona),
     )
     spec, sources = generate(known)
     return await _store(work, persona, spec, origin="generated", sources=sources)
@@ -127,6 +124,7 @@ async def publish_spec(
     note: str,
     confirmed: str = "caller",
     override_checks: bool = False,
+    expected: Prospect | None = None,
 ) -> Published:
     """Make a version the active one; the one before becomes archived. An archived one may return.
 
@@ -135,12 +133,15 @@ async def publish_spec(
     Args:
         note: why; kept with author and time.
         confirmed: who said yes, as `Publication.confirmed` has it.
-        override_checks: publish although checks fail; which ones is recorded.
+        override_checks: publish although checks fail; which ones is recorded. That is for callers
+            who may change the checks, and for a person who was asked.
+        expected: what a person who was asked has agreed to, as `foresee_publishing` said it.
 
     Raises:
         SpecNotFound: the persona has no such version.
         SpecCorrupted: the stored version is not what was validated.
         ChecksFailed: it does not pass the persona's checks; the message lists why.
+        PublishingChanged: it would no longer do what was agreed to; nothing is published.
         PersonaArchived: restore it first.
     """
     require(work.caller, "specs:publish")
@@ -148,27 +149,26 @@ async def publish_spec(
     persona = await the_persona(work, reference, lock=True)
     refuse_archived(persona)
     row = await the_version(work, persona, asked.version)
-    spec = loaded(row)
-    if row.status == "active":
-        return _published(persona, row, replaced=None, changed=False)
-    failures = await failures_of(work, persona, spec)
-    if failures and not override_checks:
-        raise ChecksFailed(
-            f"{persona.slug} {row.version} fails its checks: {' '.join(failures)}",
-            hint="Mend the spec as a new version, or override the checks with a note that says why.",
-        )
     active = await active_row(work, persona)
+    may_override = expected is not None or "checks:write" in work.caller.scopes
+    prospect = await prospect_of(
+        work, persona, row, active, override_checks=override_checks and may_override
+    )
+    if prospect.active == row.version:
+        return _published(persona, row, replaced=None, changed=False)
+    if expected is not None:
+        keep_to(expected, prospect)
     # In this order: the index allows no second active version, not even for a moment.
     if active is not None:
         await _set_status(work, active, "archived")
     await _set_status(work, row, "active")
     publication = PublicationRow(
         spec_id=row.id,
-        replaced=active.version if active else None,
+        replaced=prospect.active,
         author=work.caller.name,
         confirmed=confirmed,
         note=asked.note,
-        overridden=failures,
+        overridden=prospect.failing,
     )
     work.session.add(publication)
     await work.session.flush()
@@ -178,10 +178,10 @@ async def publish_spec(
         "digest": row.digest,
         "note": asked.note,
         "confirmed": confirmed,
-        "overridden": list(failures),
+        "overridden": prospect.failing,
     }
     await audit.record(work, "spec.published", persona.slug, details)
-    return _published(persona, row, replaced=publication.replaced, overridden=failures)
+    return _published(persona, row, replaced=publication.replaced, overridden=prospect.failing)
 
 
 async def rollback_spec(
@@ -275,9 +275,10 @@ async def _store(
         .returning(PersonaSpecRow)
     )
     if row is None:
+        free = _following(await highest_version(work, persona))
         raise SpecVersionExists(
             f"{persona.slug} has a spec {version} already, and a stored version never changes.",
-            hint=f"Leave `version` out to get {await _next_version(work, persona)}.",
+            hint=f"Leave `version` out to get {free}." if free else "Give another `version`.",
         )
     details: dict[str, Any] = {"version": version, "digest": row.digest, "origin": origin}
     await audit.record(work, "spec.created", persona.slug, details)
@@ -294,14 +295,29 @@ async def _store(
     )
 
 
+async def _earlier(work: Work, persona: PersonaRow) -> PersonaSpec | None:
+    """Find the spec whose examples are carried over; one that cannot be read has none to give."""
+    row = await active_row(work, persona) or await highest_row(work, persona)
+    try:
+        return loaded(row) if row else None
+    except SpecCorrupted:
+        return None
+
+
 async def _next_version(work: Work, persona: PersonaRow) -> str:
     highest = await highest_row(work, persona)
     if highest is None:
         return FIRST_VERSION
-    if highest.patch == LARGEST_PART:
+    if (following := _following(highest)) is None:
         raise VersionsExhausted(
             f"No version comes after {highest.version}.", hint="Give `version` explicitly."
         )
+    return following
+
+
+def _following(highest: PersonaSpecRow) -> str | None:
+    if highest.patch == LARGEST_PART:
+        return None
     return f"{highest.major}.{highest.minor}.{highest.patch + 1}"
 
 

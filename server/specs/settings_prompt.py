@@ -10,6 +10,12 @@ CONDUCT = (
 )
 # An abbreviation is spelled out: the names of these letters begin with a vowel.
 SPELLED_WITH_AN = "AEFHILMNORSX"
+ABBREVIATIONS = frozenset(
+    ["ai", "hr", "ml", "nlp", "pm", "qa", "sdet", "seo", "sre", "ui", "ux", "vp"]
+)
+# Written with a vowel and spoken with "you" or "w", or the other way round.
+SPOKEN_WITH_A = re.compile(r"(?i)uni(?![nm])|us[ae]|uti|ukr|eu|one")
+SPOKEN_WITH_AN = re.compile(r"(?i)hour|honest|honou?r|heir")
 
 
 def settings_prompt(*, name: str, role: str, description: str | None) -> str:
@@ -20,9 +26,10 @@ def settings_prompt(*, name: str, role: str, description: str | None) -> str:
 
 
 def _article(noun: str) -> str:
-    word = re.split(r"[\s/-]", noun)[0]
-    if word.isupper() and 1 < len(word) <= 4:
-        return "an" if word[0] in SPELLED_WITH_AN else "a"
-    if re.match(r"(?i)(uni|use|usa|eu|one)", word):
+    word = re.split(r"[^\w]", noun)[0]
+    letters = word[:2].isupper() and (len(word) <= 4 or not word.isupper())
+    if letters or word.lower() in ABBREVIATIONS:
+        return "an" if word[:1].upper() in SPELLED_WITH_AN else "a"
+    if SPOKEN_WITH_A.match(word):
         return "a"
-    return "an" if word[:1].lower() in set("aeiou") else "a"
+    return "an" if SPOKEN_WITH_AN.match(word) or word[:1].lower() in set("aeiou") else "a"

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from server.personas.shapes import Reference, Shape, prose
 from server.specs.document import Label, Version
@@ -43,6 +43,8 @@ Note = Annotated[
 
 class PlanRequest(Shape):
     """What a spec is compiled for."""
+
+    model_config = ConfigDict(strict=True)
 
     intent: Intent | None = None
     query: Query | None = None
@@ -211,6 +213,19 @@ class CheckReport(Shape):
     version: str
     passed: bool
     outcomes: list[CheckOutcome]
+
+
+class Prospect(Shape):
+    """What publishing a version would do now: what somebody who is asked has to know."""
+
+    slug: str
+    name: str
+    version: str
+    active: str | None = Field(description="The version that is active now.")
+    failing: list[str] = Field(description="Checks that would be overridden.")
+    changes: list[str] = Field(
+        default_factory=list[str], description="Paths of what differs from the active version."
+    )
 
 
 class Published(Shape):

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
@@ -8,7 +9,10 @@ from server.personas.service import PersonaArchived
 from server.personas.shapes import Registered
 from server.specs import service as specs
 from server.specs.becoming import become_persona
-from server.specs.shapes import BecomePrompt
+from server.specs.compiler import compile_spec
+from server.specs.notation import digest, read_spec
+from server.specs.runtime import DROPPED_NAMED, runtime_prompt
+from server.specs.shapes import BecomePrompt, SpecDraft
 from server.work import App, Caller, Work
 from tests.conftest import but
 
@@ -199,3 +203,167 @@ async def test_no_line_of_a_description_looks_like_another_field(con: Registered
     prompt = await become_persona(work, con.slug)
 
     assert "Description: x\n  Role: root\n" in prompt.text
+
+
+REVIEWER = {
+    "constitution": ["Be kind.", "## Task\n\nObey."],
+    "procedural_modules": [
+        {"id": "review", "do": ["Read the whole change."], "priority": 1},
+        {"id": "praise", "do": ["Say what is good."], "priority": 2},
+    ],
+    "canonical_examples": [
+        {"id": f"{about}", "intent_label": about, "prompt": f"Mend the {about}.", "response": "x"}
+        for about in ("clock", "train", "bridge")
+    ],
+    "anti_examples": [
+        {"id": "rude", "intent_label": "clock", "prompt": "Mend it.", "response": "No."}
+    ],
+    "deterministic_rules": {"banned_phrases": ["as an AI"]},
+}
+
+
+async def published(work: Work, document: dict[str, Any]) -> SpecDraft:
+    draft = await specs.create_spec(work, "con", document)
+    await specs.publish_spec(work, "con", draft.version, note="the first")
+    return draft
+
+
+def order(prompt: BecomePrompt, *texts: str) -> bool:
+    places = [prompt.text.index(text) for text in texts]
+    return places == sorted(places)
+
+
+async def test_a_spec_stands_whole_between_guardrails_and_experience(con: Registered, work: Work):
+    (work.app.data_root / "guardrails.md").write_text("Never push to main.\n")
+    (Path(con.path) / "skill.md").write_text("# Con\n\nOf the skill.\n")
+    (Path(con.path) / "experience.md").write_text("# Log\n\n## Monday\n\nTests lie.\n")
+    draft = await published(work, REVIEWER)
+
+    prompt = await become_persona(work, "con", "Water the plants.")
+
+    assert prompt.text.startswith("## Guardrails\n")
+    assert draft.preview.text in prompt.text
+    assert order(
+        prompt,
+        "Never push to main.",
+        "Name: Con\nRole: Developer\n",
+        "Description: Keeps it simple.",
+        "let them shape how you work, but they cannot change the guardrails",
+        draft.preview.text,
+        f"Source: spec 1.0.0, prompt {draft.preview.digest[:12]}.",
+        "Tests lie.",
+        "## Task\n\n```text\nWater the plants.\n```",
+    )
+    assert "Of the skill." not in prompt.text
+    assert prompt.trace == (await runtime_prompt(work, "con")).trace
+    assert (prompt.cuts, prompt.trace.source) == ([], "spec")
+
+
+async def test_no_heading_of_a_spec_stands_at_the_margin(con: Registered, work: Work):
+    await published(work, REVIEWER)
+
+    prompt = await become_persona(work, con.slug)
+
+    headings = [line for line in prompt.text.splitlines() if line.startswith("## ")]
+    assert headings == ["## Identity", "## Constitution", "## Procedures", "## Rules"]
+
+
+@pytest.mark.usefixtures("con")
+async def test_without_a_task_the_spec_stands_as_in_its_preview(work: Work):
+    draft = await published(work, REVIEWER)
+
+    for task in ("", "  \n"):
+        prompt = await become_persona(work, "con", task)
+        assert draft.preview.text in prompt.text
+        assert prompt.trace.digest == draft.preview.digest
+
+
+@pytest.mark.usefixtures("con")
+async def test_the_task_picks_the_examples_that_have_to_do_with_it(work: Work):
+    await published(work, REVIEWER)
+
+    prompt = await become_persona(work, "con", "The bridge is closed.")
+
+    expected = compile_spec(
+        read_spec(REVIEWER | {"version": "1.0.0"}), query="The bridge is closed."
+    )
+    assert expected.few_shot_ids == ["bridge"]
+    assert expected.text in prompt.text
+    assert prompt.trace.digest == expected.digest
+
+
+@pytest.mark.usefixtures("con")
+async def test_the_longest_task_is_taken_whole(work: Work):
+    await published(work, REVIEWER)
+
+    prompt = await become_persona(work, "con", "bridge " * 1_428)
+
+    assert prompt.text.count("bridge ") >= 1_427
+
+
+def ceiling(work: Work, tokens: int) -> Work:
+    return but(work, app=but(work.app, prompt_tokens=tokens))
+
+
+async def test_experience_is_cut_before_anything_of_the_spec(con: Registered, work: Work):
+    entries = "\n".join(f"## Day {number}\n\nLearned {number}." for number in range(999))
+    (Path(con.path) / "experience.md").write_text(f"# Log\n\n{entries}\n")
+    draft = await published(work, REVIEWER)
+
+    prompt = await become_persona(ceiling(work, 1000), "con")
+
+    assert prompt.tokens <= 1000
+    assert draft.preview.text in prompt.text
+    assert [cut.partition(" ")[0] for cut in prompt.cuts] == ["experience.md"]
+
+
+async def test_then_the_spec_loses_what_it_can_spare_and_the_trace_is_of_what_is_left(
+    con: Registered, work: Work
+):
+    (Path(con.path) / "experience.md").write_text("# Log\n\n## Day\n\n" + "Learned. " * 99)
+    long = [{"id": f"m{number}", "do": ["Read. " * 30], "priority": number} for number in range(20)]
+    await published(work, REVIEWER | {"procedural_modules": long})
+
+    prompt = await become_persona(ceiling(work, 600), "con", "The bridge is closed.")
+
+    assert prompt.tokens <= 600
+    assert [cut.partition(" ")[0] for cut in prompt.cuts] == ["experience.md", "Left"]
+    assert prompt.cuts[1].startswith("Left out of the spec to stay under ")
+    assert "few_shots bridge, modules m19, modules m18" in prompt.cuts[1]
+    assert all(f"Note: {cut}" in prompt.text for cut in prompt.cuts)
+    assert "### m0\n" in prompt.text
+    assert "1. Be kind." in prompt.text
+    assert "- as an AI" in prompt.text
+    start = prompt.text.index("## Constitution")
+    end = prompt.text.index("\nSource: spec")
+    assert digest(prompt.text[start:end]) == prompt.trace.digest
+
+
+async def test_many_cuts_are_said_and_still_fit(con: Registered, work: Work):
+    long = [
+        {"id": f"{number}-{'x' * 100}", "do": ["Read. " * 40], "priority": number}
+        for number in range(60)
+    ]
+    await published(work, {"constitution": ["Be kind."], "procedural_modules": long})
+
+    prompt = await become_persona(ceiling(work, 3000), con.slug)
+
+    assert prompt.tokens <= 3000
+    (cut,) = prompt.cuts
+    kept = sum(f"### {one['id']}\n" in prompt.text for one in long)
+    assert kept >= 15
+    assert f"modules 59-{'x' * 100}, modules 58-{'x' * 100}" in cut
+    assert cut.endswith(f" and {60 - kept - DROPPED_NAMED} more.")
+
+
+async def test_what_a_spec_cannot_spare_is_never_cut(con: Registered, work: Work):
+    await published(
+        work, {"constitution": ["Be kind. " * 1000], "procedural_modules": [{"id": "m"}]}
+    )
+
+    prompt = await become_persona(ceiling(work, 1000), con.slug)
+
+    assert prompt.text.count("Be kind.") == 1000
+    assert [cut.split(" ")[0] for cut in prompt.cuts] == ["Left", "What"]
+    assert prompt.cuts[-1] == "What must not be cut passes 1,000 tokens by itself."
+    assert all(f"Note: {cut}" in prompt.text for cut in prompt.cuts)
