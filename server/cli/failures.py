@@ -25,6 +25,14 @@ EXIT_CODES: dict[type[DramatisError], int] = {
     Unavailable: 6,
     AssetsFailed: 7,
 }
+# The rooms speak to agents, who have tools. Who types has commands.
+IN_COMMANDS = {
+    "by setting its status to active": "with `dramatis persona restore`",
+    "register_persona (name, role), or list them all.": (
+        "`dramatis persona register`; `dramatis persona list` has those there are."
+    ),
+    "create_persona_spec or generate_persona_spec, or with": "`dramatis spec generate` or",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,14 @@ def _failure(error: Exception) -> Failure | None:
     if isinstance(error, click.ClickException):
         return Failure("failed", error.format_message(), None, error.exit_code)
     if isinstance(error, DramatisError):
-        return Failure(error.code, str(error.args[0]), error.hint, exit_code(error))
+        return Failure(error.code, str(error.args[0]), _in_commands(error.hint), exit_code(error))
     return None
+
+
+def _in_commands(hint: str | None) -> str | None:
+    for tools, commands in IN_COMMANDS.items():
+        hint = hint and hint.replace(tools, commands)
+    return hint
 
 
 def exit_code(error: DramatisError) -> int:

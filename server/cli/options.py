@@ -11,6 +11,32 @@ if TYPE_CHECKING:
 PERSONA = click.argument("persona", help="Slug, id, name, or a part of a name that fits only one.")
 
 
+class Presence(click.types.BoolParamType):
+    """A flag that its environment variable sets by being there, as no-color.org has it."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool:
+        """Take any text for yes; an empty variable counts as none."""
+        return bool(value)
+
+
+def _colour(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    # What is not asked for keeps its colours on a terminal and loses them elsewhere.
+    ctx.color = False if value else None
+
+
+NO_COLOR = click.option(
+    "--no-color",
+    is_flag=True,
+    type=Presence(),
+    envvar="NO_COLOR",
+    help="Colour nothing, as with NO_COLOR in the environment.",
+    expose_value=False,
+    callback=_colour,
+)
+
+
 @dataclass(slots=True)
 class Given:
     """What the command line said so far. What stands further right wins."""

@@ -99,6 +99,10 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def moment(value: datetime) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%MZ}"
+
+
 def _cell(value: object) -> str:
     return harmless(" ".join(_text(value).split()))
 
@@ -107,7 +111,7 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%MZ}"
+        return moment(value)
     return str(value)
 
 

@@ -1,17 +1,15 @@
 """`dramatis persona skill` and `experience`: a persona's files."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from server.cli import views
+from server.cli.editing import edited, text_of
 from server.cli.options import PERSONA, Command, Given
 from server.cli.output import show, show_exactly
 from server.cli.sessions import in_app, in_work
-from server.errors import Invalid
 from server.late import Late
 
 if TYPE_CHECKING:
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from server.personas.shapes import AssetFile, SkillWritten
 else:
     files = Late("server.personas.files")
-
-# A file of the limit in FILE_BYTES, and enough to see that there is more.
-LARGEST_READ = 1_000_001
 
 
 @click.command(cls=Command)
@@ -76,49 +71,21 @@ def experience(given: Given, persona: str, add: str | None) -> None:
     show(given, added, f"Added to {added.path} under: {added.heading}")
 
 
-def text_of(source: IO[bytes], largest: int = LARGEST_READ) -> str:
-    """Read a text.
-
-    Raises:
-        Invalid: it is not UTF-8, or no service would take so much.
-    """
-    raw = source.read(largest)
-    if len(raw) == largest:
-        raise Invalid(f"The text is too long: at most {largest - 1:,} bytes are read.")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise Invalid("The text is not UTF-8.") from None
-
-
 def _edit(given: Given, reference: str) -> None:
-    """Let a person change the text in a file that is removed only once it is stored."""
+    """Let a person change the text, and store it unless somebody else did meanwhile."""
     read = in_work(given, lambda work: files.read_files(work, reference, "skill"))
     before = (read.skill and read.skill.content) or ""
-    draft = _draft(read.slug, before)
-    try:
-        click.edit(filename=draft)
-        with draft.open("rb") as file:
-            after = text_of(file)
-        if after == before:
-            show(given, {"slug": read.slug, "changed": False}, "Nothing was changed.")
-        else:
-            expected = read.skill.sha256 if read.skill else None
-            _show_written(given, _write(given, read.slug, content=after, expected=expected))
-    except BaseException:
-        if draft.exists() and draft.read_bytes() != before.encode():
-            click.echo(f"What you wrote is kept in {draft}", err=True)
-            raise
-        draft.unlink(missing_ok=True)
-        raise
-    draft.unlink()
-
-
-def _draft(slug: str, text: str) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix=f"{slug}-", suffix=".md")
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    return Path(name)
+    expected = read.skill.sha256 if read.skill else None
+    written = edited(
+        read.slug,
+        ".md",
+        before,
+        lambda after: _write(given, read.slug, content=after, expected=expected),
+    )
+    if written is None:
+        show(given, {"slug": read.slug, "changed": False}, "Nothing was changed.")
+    else:
+        _show_written(given, written)
 
 
 def _write(

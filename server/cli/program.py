@@ -13,6 +13,8 @@ from server.cli.options import Given, Group
 COMMANDS = (
     "mcp",
     "persona",
+    "spec",
+    "start",
     "role",
     "tenant",
     "migrate",

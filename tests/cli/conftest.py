@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ class Cli:
 def cli(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """The command on a migrated database of its own, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    # Remembered by the first test that needs it, whatever TMPDIR says later.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     name = databases.migrated()
     yield Cli(tmp_path, databases.url(name))
     databases.drop(name)

@@ -254,6 +254,13 @@ def test_becoming_prints_the_prompt_for_the_task(cli: Cli):
         "text": None,
         "tokens": -(-len(said) // 4),
         "cuts": [],
+        "trace": {
+            "source": "fallback",
+            "persona_spec_version": None,
+            "spec_digest": None,
+            "digest": IsStr(regex="[0-9a-f]{64}"),
+            "reason": "no active spec",
+        },
     }
 
 

@@ -1,0 +1,62 @@
+"""The coding agents that can be started as a persona, and how each takes a prompt."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+# Linux takes 128 KiB for one argument, with the null that ends it (MAX_ARG_STRLEN in execve(2)).
+LARGEST_ARGUMENT = 128 * 1024 - 1
+
+_ESCAPES = {
+    "\b": r"\b",
+    "\t": r"\t",
+    "\n": r"\n",
+    "\f": r"\f",
+    "\r": r"\r",
+    '"': r"\"",
+    "\\": r"\\",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A coding agent.
+
+    Attributes:
+        name: as its makers write it.
+        program: what it is called on PATH.
+        prompted: the arguments that put a text on top of its own prompt.
+    """
+
+    name: str
+    program: str
+    prompted: Callable[[str], list[str]]
+
+
+def said(arguments: Sequence[str], task: str | None) -> list[str]:
+    """Say the task as the first message, which is the last argument of both."""
+    if task is None:
+        return []
+    # Without the dashes it may look like an option, or like one more value of the last of them.
+    return [task] if "--" in arguments else ["--", task]
+
+
+def toml_string(text: str) -> str:
+    """Write a basic string of TOML 1.0, which escapes quotes, backslashes and controls only."""
+    escaped = re.sub(r'["\\\x00-\x1f\x7f]', _escaped, text)
+    return f'"{escaped}"'
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    char = found[0]
+    return _ESCAPES.get(char) or f"\\u{ord(char):04X}"
+
+
+AGENTS = {
+    "claude-code": Agent(
+        "Claude Code", "claude", lambda prompt: ["--append-system-prompt", prompt]
+    ),
+    "codex": Agent(
+        "Codex", "codex", lambda prompt: ["-c", f"developer_instructions={toml_string(prompt)}"]
+    ),
+}
