@@ -22,6 +22,7 @@ from pydantic import Field
 
 from server.personas import service
 from server.personas.shapes import Registered
+from server.specs.schema import json_schema
 from server.surfaces.mcp.server import Dramatis
 from server.work import App, Caller
 
@@ -63,12 +64,16 @@ async def test_personas_and_roles_are_listed_and_every_one_can_be_read(
         f"persona://{con.slug}/skill.md",
         f"persona://{con.slug}/experience.md",
         "role://c%2B%2B%20%2F%20rust",
+        "schema://persona-spec.json",
     ]
-    persona, skill, experience, role = [text(await client.read_resource(uri)) for uri in uris]
+    persona, skill, experience, role, schema = [
+        text(await client.read_resource(uri)) for uri in uris
+    ]
     assert json.loads(persona)["slug"] == con.slug
     assert skill.startswith("# Con — c++ / rust\n")
     assert experience.startswith("# Experience Log — Con\n")
     assert json.loads(role)["role"]["label"] == "C++ / Rust"
+    assert json.loads(schema) == json_schema()
 
 
 async def test_the_listing_comes_in_pages(app: App, caller: Caller, client: Client):
@@ -77,7 +82,7 @@ async def test_the_listing_comes_in_pages(app: App, caller: Caller, client: Clie
 
     pages = [len(page) async for page in listed(client)]
 
-    assert pages == [150, 30, 50, 10]
+    assert pages == [150, 30, 50, 11]
 
 
 @pytest.mark.parametrize("cursor", ["x", "personas:!!", "things:1"])
@@ -159,6 +164,9 @@ async def test_the_prompt_is_the_text_of_the_tool(con: Registered, client: Clien
     (message,) = prompt.messages
     assert message.role == "user"
     assert message.content == tool.content[0]
+    assert prompt.meta is not None
+    assert tool.meta is not None
+    assert prompt.meta["dramatis/trace"] == tool.meta["dramatis/trace"]
 
 
 @pytest.mark.parametrize(
@@ -210,6 +218,8 @@ async def test_prompts_templates_and_capabilities_are_published(client: Client):
             "persona://{slug}/skill.md",
             "persona://{slug}/experience.md",
             "role://{name}",
+            "persona://{slug}/spec",
+            "persona://{slug}/specs/{version}",
             "skill://personas/{slug}/SKILL.md",
         ]
     )

@@ -1,11 +1,13 @@
 """The tools, in both protocol eras: translation only; the rules are tested in tests/personas."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dirty_equals import IsDatetime, IsPositiveInt, IsStr
+from dirty_equals import IsDatetime, IsPartialDict, IsPositiveInt, IsStr
 from inline_snapshot import external_file, snapshot
 from mcp import Client
 from mcp.types import CallToolResult, TextContent
@@ -19,6 +21,7 @@ from tests.conftest import Opened, operator
 pytestmark = pytest.mark.anyio
 
 TOKENS = 2500
+SPEC_TOKENS = 1500
 
 
 def said(result: CallToolResult) -> str:
@@ -103,6 +106,17 @@ async def test_becoming_a_persona_is_prose_without_structured_content(client: Cl
     assert result.structured_content is None
     assert said(result).startswith("## Identity\n")
     assert said(result).endswith("## Task\n\n```text\nFix it.\n```\n")
+    assert result.meta == IsPartialDict(
+        {
+            "dramatis/trace": {
+                "source": "fallback",
+                "persona_spec_version": None,
+                "spec_digest": None,
+                "digest": IsStr(regex="[0-9a-f]{64}"),
+                "reason": "no active spec",
+            }
+        }
+    )
 
 
 async def test_several_candidates_are_an_answer(client: Client):
@@ -188,9 +202,11 @@ async def test_failed_files_are_a_kind_of_error_of_their_own(client: Client, app
     assert str(app.data_root) not in message
 
 
-@pytest.mark.parametrize("tool", [tool.function.__name__ for tool in TOOLSETS["personas"].tools])
+@pytest.mark.parametrize(
+    "tool", [tool.function.__name__ for toolset in TOOLSETS.values() for tool in toolset.tools]
+)
 async def test_every_tool_is_published_as_its_snapshot_says(app: App, tool: str):
-    async with Client(build(Opened(app)), cache=None) as client:
+    async with Client(build(Opened(app), toolsets=list(TOOLSETS)), cache=None) as client:
         published = {tool.name: tool for tool in (await client.list_tools()).tools}
 
     assert published[tool].model_dump(
@@ -198,16 +214,25 @@ async def test_every_tool_is_published_as_its_snapshot_says(app: App, tool: str)
     ) == external_file(f"toolsnaps/{tool}.json")
 
 
-async def test_every_tool_has_a_title_and_all_four_annotations(client: Client):
-    for tool in (await client.list_tools()).tools:
+async def test_every_tool_has_a_title_and_all_four_annotations(app: App):
+    async with Client(build(Opened(app), toolsets=list(TOOLSETS)), cache=None) as client:
+        tools = (await client.list_tools()).tools
+
+    for tool in tools:
         assert tool.title
         assert tool.annotations is not None
         hints = tool.annotations.model_dump(exclude={"title"})
         assert None not in hints.values(), tool.name
 
 
-async def test_what_every_model_pays_for_the_tools_stays_small(client: Client):
-    tools = (await client.list_tools()).tools
+@pytest.mark.parametrize(
+    ("toolset", "tools", "tokens"), [("personas", 12, TOKENS), ("specs", 7, SPEC_TOKENS)]
+)
+async def test_what_every_model_pays_for_the_tools_stays_small(
+    app: App, toolset: str, tools: int, tokens: int
+):
+    async with Client(build(Opened(app), toolsets=[toolset]), cache=None) as client:
+        published = (await client.list_tools()).tools
 
     paid = [
         json.dumps(
@@ -215,16 +240,51 @@ async def test_what_every_model_pays_for_the_tools_stays_small(client: Client):
             separators=(",", ":"),
             ensure_ascii=False,
         )
-        for t in tools
+        for t in published
     ]
-    assert len(tools) <= 12
-    assert sum(map(len, paid)) / 4 <= TOKENS
+    assert len(published) <= tools
+    assert sum(map(len, paid)) / 4 <= tokens
+
+
+async def test_only_the_tools_of_the_default_toolset_are_served_unasked(client: Client):
+    names = [tool.name for tool in (await client.list_tools()).tools]
+
+    assert names == [tool.function.__name__ for tool in TOOLSETS["personas"].tools]
 
 
 async def test_the_instructions_fit_what_clients_show(client: Client):
     assert client.instructions == INSTRUCTIONS
-    assert len(INSTRUCTIONS) < 2000
     assert INSTRUCTIONS.startswith("Use Dramatis when")
+
+
+async def test_a_toolset_adds_its_own_instructions_and_all_of_them_still_fit(app: App):
+    async with Client(
+        build(Opened(app), toolsets=list(TOOLSETS), read_only=True), cache=None
+    ) as client:
+        instructions = client.instructions or ""
+
+    assert instructions.endswith(INSTRUCTIONS + TOOLSETS["specs"].instructions)
+    assert len(instructions) < 2000
+
+
+def test_no_toolset_costs_the_start_of_a_server_that_does_not_serve_it():
+    code = "import server.surfaces.mcp.server, sys; print(*sys.modules)"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert "server.surfaces.mcp.toolset" in loaded
+    assert {f"server.surfaces.mcp.{name}" for name in TOOLSETS} & set(loaded) == set()
+    assert "server.specs.document" not in loaded
+    assert len(TOOLSETS) == len(list(TOOLSETS))
+
+
+async def test_a_toolset_that_is_named_twice_is_served_once(app: App):
+    async with Client(build(Opened(app), toolsets=["specs", "specs"]), cache=None) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+
+    assert names == [tool.function.__name__ for tool in TOOLSETS["specs"].tools]
 
 
 async def test_a_read_only_server_has_no_tool_that_writes(app: App):
@@ -237,7 +297,7 @@ async def test_a_read_only_server_has_no_tool_that_writes(app: App):
 
 
 async def test_an_unknown_toolset_is_refused_with_those_there_are(app: App):
-    with pytest.raises(Exception, match=r"No toolset is called 'x'. Known: personas\."):
+    with pytest.raises(Exception, match=r"No toolset is called 'x'. Known: personas, specs\."):
         build(Opened(app), toolsets=["x"])
 
 

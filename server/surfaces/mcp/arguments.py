@@ -5,15 +5,24 @@ may be null, and publishes a title for every field, for which every model pays.
 """
 
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Annotated, Any, TypeGuard
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from server.errors import refused
+from server.personas.shapes import Reference
 from server.surfaces.mcp.toolset import said
+
+# Models send the number they read as `id`, and null for what they leave out.
+Who = Annotated[
+    Reference,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(description="Slug, id, name or unambiguous part of a name."),
+]
+OrNothing = BeforeValidator(lambda value: "" if value is None else value)
 
 
 class Arguments(FuncMetadata):

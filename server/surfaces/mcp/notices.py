@@ -25,6 +25,10 @@ def persona_uris(slug: str) -> tuple[str, ...]:
     )
 
 
+def active_spec_uri(slug: str) -> str:
+    return f"persona://{slug}/spec"
+
+
 def role_uri(name: str) -> str:
     return f"role://{quote(name.strip().lower(), safe='')}"
 
@@ -40,6 +44,15 @@ async def listing_changed(ctx: Ctx, role: str) -> None:
 async def persona_changed(ctx: Ctx, slug: str) -> None:
     for uri in persona_uris(slug):
         await _updated(ctx, uri)
+
+
+async def spec_stored(ctx: Ctx, slug: str, version: str) -> None:
+    """Tell that a version is there, for whoever waits for it: a version there is never changes."""
+    await _updated(ctx, f"persona://{slug}/specs/{version}")
+
+
+async def spec_published(ctx: Ctx, slug: str) -> None:
+    await _updated(ctx, active_spec_uri(slug))
 
 
 async def _updated(ctx: Ctx, uri: str) -> None:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from mcp.types import CallToolResult
+from pydantic import Field
 
 from server.errors import AssetsFailed
 from server.late import Late
@@ -17,7 +18,6 @@ from server.personas.shapes import (
     PersonaFiles,
     PersonaName,
     PersonaPage,
-    Reference,
     Registered,
     Repaired,
     RoleLookup,
@@ -25,16 +25,19 @@ from server.personas.shapes import (
     SkillWritten,
     Status,
 )
+from server.surfaces.mcp.arguments import OrNothing, Who
 from server.surfaces.mcp.notices import listing_changed, persona_changed
 from server.surfaces.mcp.toolset import (
     ADDS,
     COMPLETES,
+    LONG_RESULT,
     READS,
     REPLACES,
     Ctx,
     Tool,
     Toolset,
     acting,
+    proven,
     refusals,
     use_case,
 )
@@ -48,15 +51,6 @@ else:
     listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
     service = Late("server.personas.service")
-
-# Models send the number they read as `id`, and null for what they leave out.
-Who = Annotated[
-    Reference,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    Field(description="Slug, id, name or unambiguous part of a name."),
-]
-OrNothing = BeforeValidator(lambda value: "" if value is None else value)
-LONG_RESULT = {"anthropic/maxResultSizeChars": 500_000}
 
 
 async def register_persona(
@@ -222,17 +216,17 @@ async def become_persona(
     ctx: Ctx,
     persona: Who,
     task: Annotated[str, OrNothing, Field(description="What the persona is to do.")] = "",
-) -> str:
+) -> CallToolResult:
     """Use when asked to work, review or answer as a persona. Returns its instructions (guardrails,
     identity, skill, experience): follow them from then on.
     """
     with refusals():
         async with use_case(ctx) as work:
-            return (await becoming.become_persona(work, persona, task)).text
+            prompt = await becoming.become_persona(work, persona, task)
+    return proven(prompt.trace, prompt.text)
 
 
-PERSONAS = Toolset(
-    "personas",
+TOOLSET = Toolset(
     "Register personas, find them, keep their skill and experience, work as one of them.",
     (
         Tool(register_persona, "Register a persona", ADDS),

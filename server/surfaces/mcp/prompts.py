@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Message, UserMessage
+from mcp.types import GetPromptResult, TextContent
 from pydantic import Field
 
 from server.late import Late
 from server.surfaces.mcp.attachment import Attachment
-from server.surfaces.mcp.toolset import Ctx, protocol_refusals, use_case
+from server.surfaces.mcp.toolset import Ctx, protocol_refusals, traced, use_case
 
 if TYPE_CHECKING:
     from server.specs import becoming
@@ -27,4 +28,13 @@ def add_prompts(server: MCPServer[Attachment]) -> None:
         with protocol_refusals():
             async with use_case(ctx) as work:
                 prompt = await becoming.become_persona(work, persona, task)
-        return [UserMessage(prompt.text)]
+        proof = traced(prompt.trace)
+        return [UserMessage(TextContent(type="text", text=prompt.text, _meta=proof))]
+
+
+def lift_meta(result: GetPromptResult) -> GetPromptResult:
+    """Move what a prompt says about itself from its first message, its only way out, to the top."""
+    first = result.messages[0]
+    content = first.content.model_copy(update={"meta": None})
+    messages = [first.model_copy(update={"content": content}), *result.messages[1:]]
+    return result.model_copy(update={"messages": messages, "meta": first.content.meta})

@@ -21,6 +21,7 @@ from mcp.types import (
 from server.late import Late
 from server.surfaces.mcp.attachment import Attachment
 from server.surfaces.mcp.notices import persona_uris, role_uri
+from server.surfaces.mcp.spec_resources import SCHEMA
 from server.surfaces.mcp.toolset import (
     Ctx,
     Request,
@@ -32,10 +33,13 @@ from server.surfaces.mcp.toolset import (
 if TYPE_CHECKING:
     from server.personas import files, listing, queries
     from server.personas.shapes import PersonaSummary, Role
+    from server.specs import queries as specs
+    from server.work import Work
 else:
     files = Late("server.personas.files")
     listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
+    specs = Late("server.specs.queries")
 
 PAGE = 50
 COMPLETIONS = 100
@@ -105,7 +109,7 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
     async def list_resources(
         ctx: Request, params: PaginatedRequestParams | None
     ) -> ListResourcesResult:
-        """Personas, newest first, then roles. The cursor says which, and how far."""
+        """Personas, newest first, then roles, then the schema. The cursor says which, and how far."""
         kind, _, cursor = ((params and params.cursor) or "personas:").partition(":")
         if kind not in ("personas", "roles"):
             raise MCPError(code=INVALID_PARAMS, message="invalid: cursor: is not one of ours.")
@@ -113,9 +117,10 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
             async with use_case(ctx) as work:
                 if kind == "roles":
                     roles = await listing.list_roles(work, after=cursor, limit=PAGE)
-                    following = f"roles:{roles[-1].name}" if len(roles) == PAGE else None
+                    last = len(roles) < PAGE
                     return ListResourcesResult(
-                        resources=[_listed_role(role) for role in roles], next_cursor=following
+                        resources=[*map(_listed_role, roles), *([SCHEMA] if last else [])],
+                        next_cursor=None if last else f"roles:{roles[-1].name}",
                     )
                 page = await listing.list_personas(work, limit=PAGE, cursor=cursor or None)
         return ListResourcesResult(
@@ -129,24 +134,31 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
 
 def _serve_completions(server: MCPServer[Attachment]) -> None:
     async def complete(ctx: Request, params: CompleteRequestParams) -> CompleteResult:
-        ref, argument = params.ref, params.argument
-        prompt = ref.name if isinstance(ref, PromptReference) else ""
-        uri = "" if isinstance(ref, PromptReference) else ref.uri
-        hits: list[str] = []
         with protocol_refusals():
             async with use_case(ctx) as work:
-                if (argument.name == "persona" and prompt == "become_persona") or (
-                    argument.name == "slug" and uri.startswith(("persona://", "skill://"))
-                ):
-                    hits = await listing.slugs_starting_with(work, argument.value, COMPLETIONS + 1)
-                elif argument.name == "name" and uri.startswith("role://"):
-                    hits = await listing.roles_starting_with(work, argument.value, COMPLETIONS + 1)
+                hits = await _completed(work, params)
         return CompleteResult(
             completion=Completion(values=hits[:COMPLETIONS], has_more=len(hits) > COMPLETIONS)
         )
 
     low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # needs the request
     low.add_request_handler("completion/complete", CompleteRequestParams, complete)
+
+
+async def _completed(work: "Work", params: CompleteRequestParams) -> list[str]:
+    argument = params.argument
+    prompt = params.ref.name if isinstance(params.ref, PromptReference) else ""
+    uri = "" if isinstance(params.ref, PromptReference) else params.ref.uri
+    if (argument.name == "persona" and prompt == "become_persona") or (
+        argument.name == "slug" and uri.startswith(("persona://", "skill://"))
+    ):
+        return await listing.slugs_starting_with(work, argument.value, COMPLETIONS + 1)
+    if argument.name == "name" and uri.startswith("role://"):
+        return await listing.roles_starting_with(work, argument.value, COMPLETIONS + 1)
+    if argument.name == "version" and uri.startswith("persona://"):
+        slug = ((params.context and params.context.arguments) or {}).get("slug", "")
+        return await specs.versions_starting_with(work, slug, argument.value, COMPLETIONS + 1)
+    return []
 
 
 def _listed(persona: "PersonaSummary") -> list[Resource]:

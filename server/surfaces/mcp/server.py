@@ -1,8 +1,9 @@
 """Put the toolsets in front of the app."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,10 @@ from server.errors import Invalid
 from server.surfaces.mcp.arguments import make_strict, readable
 from server.surfaces.mcp.attachment import Attachment
 from server.surfaces.mcp.notices import serve_subscriptions
-from server.surfaces.mcp.personas import PERSONAS
-from server.surfaces.mcp.prompts import add_prompts
+from server.surfaces.mcp.prompts import add_prompts, lift_meta
 from server.surfaces.mcp.resources import add_resources
 from server.surfaces.mcp.skills import Skills, add_skill_resource
+from server.surfaces.mcp.spec_resources import add_spec_resources
 from server.surfaces.mcp.toolset import Request, Toolset
 
 if TYPE_CHECKING:
@@ -36,7 +37,28 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-TOOLSETS = {toolset.name: toolset for toolset in (PERSONAS,)}
+
+class _Toolsets(Mapping[str, Toolset]):
+    """The toolsets there are. The module of each is imported when it is looked at.
+
+    What specs need to be described would cost every start about 40 ms, and most serve none.
+    """
+
+    _modules = ("personas", "specs")
+
+    def __getitem__(self, name: str) -> Toolset:
+        if name not in self._modules:
+            raise KeyError(name)
+        return import_module(f"server.surfaces.mcp.{name}").TOOLSET
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+TOOLSETS = _Toolsets()
 
 INSTRUCTIONS = """\
 Use Dramatis when the user speaks of personas, roles or the people of their AI team: to add one \
@@ -95,7 +117,8 @@ class Dramatis(MCPServer[Attachment]):
                 code=INVALID_PARAMS,
                 message=f"invalid: {unknown[0]}: is not known here. Known: {', '.join(known)}.",
             )
-        return await super().get_prompt(name, arguments, context)
+        result = await super().get_prompt(name, arguments, context)
+        return lift_meta(result) if isinstance(result, GetPromptResult) else result
 
 
 def build(
@@ -109,6 +132,8 @@ def build(
     Raises:
         Invalid: a toolset is unknown.
     """
+    # By name, so that one that is named twice is served once.
+    chosen = [_toolset(name) for name in dict.fromkeys(toolsets)]
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Attachment]) -> AsyncGenerator[Attachment]:
@@ -124,7 +149,7 @@ def build(
         "dramatis",
         title="Dramatis",
         description="The cast of your AI team: named personas for coding agents.",
-        instructions=READ_ONLY_NOTE + INSTRUCTIONS if read_only else INSTRUCTIONS,
+        instructions=_instructions(chosen, read_only=read_only),
         version=version("dramatis-mcp"),
         lifespan=lifespan,
         log_level="WARNING",
@@ -137,19 +162,29 @@ def build(
             "server/discover": FIVE_MINUTES,
         },
     )
-    for name in toolsets:
-        _add(server, name, read_only=read_only)
+    for toolset in chosen:
+        _add(server, toolset, read_only=read_only)
     add_resources(server)
+    add_spec_resources(server)
     add_skill_resource(server)
     add_prompts(server)
     serve_subscriptions(server)
     return server
 
 
-def _add(server: Dramatis, name: str, *, read_only: bool) -> None:
-    toolset: Toolset | None = TOOLSETS.get(name)
+def _toolset(name: str) -> Toolset:
+    toolset = TOOLSETS.get(name)
     if toolset is None:
         raise Invalid(f"No toolset is called {name!r}.", hint=f"Known: {', '.join(TOOLSETS)}.")
+    return toolset
+
+
+def _instructions(toolsets: Sequence[Toolset], *, read_only: bool) -> str:
+    note = READ_ONLY_NOTE if read_only else ""
+    return note + INSTRUCTIONS + "".join(toolset.instructions for toolset in toolsets)
+
+
+def _add(server: Dramatis, toolset: Toolset, *, read_only: bool) -> None:
     for tool in toolset.tools:
         if read_only and tool.writes:
             continue

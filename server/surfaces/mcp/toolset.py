@@ -9,12 +9,19 @@ from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, ToolAnnotations
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    TextContent,
+    ToolAnnotations,
+)
 
 from server.errors import Conflict, DramatisError, Invalid, NotFound, Unavailable
 from server.surfaces.mcp.attachment import Attachment
 
 if TYPE_CHECKING:
+    from server.specs.shapes import Trace
     from server.work import App, Caller, Work
 
 Ctx = Context[Attachment, Any]
@@ -32,6 +39,8 @@ COMPLETES = ToolAnnotations(
 REPLACES = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
 )
+# Claude Code keeps longer results than this many characters in a file, away from the model.
+LONG_RESULT = {"anthropic/maxResultSizeChars": 500_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +65,15 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Toolset:
-    name: str
+    """A group of tools that is served, or not, as a whole.
+
+    Attributes:
+        instructions: what the server's instructions say of it, only where it is served.
+    """
+
     summary: str
     tools: tuple[Tool, ...]
+    instructions: str = ""
 
 
 async def acting(ctx: Ctx | Request) -> "tuple[App, Caller]":
@@ -110,6 +125,17 @@ def protocol_refusals() -> Generator[None]:
         raise MCPError(code=INTERNAL_ERROR, message=said(error)) from error
     except DramatisError as error:
         raise MCPError(code=INVALID_PARAMS, message=said(error)) from error
+
+
+def proven(trace: "Trace", *texts: str) -> CallToolResult:
+    """Answer with prose, and with proof of the prompt that it is for programs to read."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=text) for text in texts], _meta=traced(trace)
+    )
+
+
+def traced(trace: "Trace") -> dict[str, Any]:
+    return {"dramatis/trace": trace.model_dump(mode="json")}
 
 
 def said(error: DramatisError) -> str:
