@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 
 from db.embedded import EmbeddedPostgres
-from tests.benchmarks import listing, memory, starting, throughput, verbs
+from tests.benchmarks import compiling, listing, memory, specs, starting, throughput, verbs
 from tests.benchmarks.report import Section
 from tests.benchmarks.wire import DRAMATIS, spawned
 from tests.db.sessions import REPOSITORY, cleared
@@ -30,10 +30,18 @@ class Extent:
     calls: int
     registrations: int
     rounds: int
+    factors: list[int]
 
 
-FULL = Extent(starts=11, sizes=[100, 10_000, 100_000], calls=150, registrations=400, rounds=3)
-QUICK = Extent(starts=1, sizes=[100, 1_000], calls=5, registrations=40, rounds=1)
+FULL = Extent(
+    starts=11,
+    sizes=[100, 10_000, 100_000],
+    calls=150,
+    registrations=400,
+    rounds=3,
+    factors=[1, 5, 10, 25, 50],
+)
+QUICK = Extent(starts=1, sizes=[100, 1_000], calls=5, registrations=40, rounds=1, factors=[1, 5])
 
 
 def main() -> None:
@@ -48,6 +56,7 @@ def main() -> None:
         show(anyio.run(measure_throughput, host, data_root, extent))
         show(listing.measure(data_root))
         show(memory.measure(data_root))
+        show(*anyio.run(measure_specs, host, data_root, extent))
     print(f"Took {time.monotonic() - began:.0f} s.")
 
 
@@ -59,6 +68,13 @@ async def measure_throughput(host: str, data_root: Path, extent: Extent) -> Sect
     return await throughput.measure(
         host, data_root, registrations=extent.registrations, rounds=extent.rounds
     )
+
+
+async def measure_specs(host: str, data_root: Path, extent: Extent) -> list[Section]:
+    return [
+        *await compiling.measure(extent.factors, rounds=extent.calls),
+        *await specs.measure(host, data_root, rounds=extent.calls),
+    ]
 
 
 def prepare() -> None:

@@ -6,7 +6,7 @@ import sys
 
 from tests.db.sessions import REPOSITORY
 
-SECTIONS = 6
+SECTIONS = 11
 NUMBER = re.compile(r"\d")
 
 

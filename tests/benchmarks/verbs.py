@@ -1,8 +1,8 @@
 """The verbs in process and over stdio, beside their own statements in psycopg."""
 
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from server.work import AGENT_SCOPES, App, Caller, Work
 from tests.benchmarks.population import grow
 from tests.benchmarks.raw import Connection, Files, Replay, pool, recorded
 from tests.benchmarks.report import Row, Samples, Section, at_most
+from tests.benchmarks.turns import in_turns, plain
 from tests.benchmarks.wire import DRAMATIS, Wire, spawned
 
 REGISTER_GOAL = 2
 # Flat, but for the noise of a busy machine.
 FLAT_GOAL = 1.5
 CALLER = "benchmark"
-WARMING = 8
 
 REGISTER = "register_persona"
 ROLE = "role 1"
@@ -36,13 +36,13 @@ class Verb:
     run: Callable[[App, Caller], Awaitable[object]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Times:
     """Milliseconds of one verb at one size."""
 
-    ours: list[float] = field(default_factory=list[float])
-    raw: list[float] = field(default_factory=list[float])
-    stdio: list[float] = field(default_factory=list[float])
+    ours: Samples
+    raw: Samples
+    stdio: Samples
 
 
 Results = dict[tuple[str, int], Times]
@@ -73,32 +73,20 @@ class _Timing:
     server: Wire
 
     async def measured(self, verb: Verb, rounds: int) -> Times:
-        """Run the three in turns, so that a busy moment of the machine falls on all of them."""
         replay = await self._recorded(verb)
-        times = Times()
-        for number in range(rounds + WARMING):
-            ours = await _timed(lambda: verb.run(self.app, self.caller))
-            raw = await _timed(lambda: replay.run(self.connection))
-            started = time.perf_counter()
-            self.server.call(verb.tool, verb.arguments)
-            stdio = (time.perf_counter() - started) * 1000
-            if number >= WARMING:
-                times.ours.append(ours)
-                times.raw.append(raw)
-                times.stdio.append(stdio)
-        return times
+        ours, raw, stdio = await in_turns(
+            rounds,
+            partial(verb.run, self.app, self.caller),
+            partial(replay.run, self.connection),
+            plain(partial(self.server.call, verb.tool, verb.arguments)),
+        )
+        return Times(ours, raw, stdio)
 
     async def _recorded(self, verb: Verb) -> Replay:
         with recorded(self.app.database.engine) as statements:
             answer = await verb.run(self.app, self.caller)
         files = Files.like(Path(answer.path)) if isinstance(answer, Registered) else None
         return Replay(list(statements), files)
-
-
-async def _timed(run: Callable[[], Awaitable[object]]) -> float:
-    started = time.perf_counter()
-    await run()
-    return (time.perf_counter() - started) * 1000
 
 
 def _verbs(known: Registered) -> list[Verb]:
@@ -140,9 +128,9 @@ def _speed(results: Results, whats: list[str], sizes: list[int], rounds: int) ->
     for what in whats:
         for size in sizes:
             times = results[what, size]
-            ours, raw, stdio = (Samples(tuple(t)) for t in (times.ours, times.raw, times.stdio))
-            goal = REGISTER_GOAL if what == REGISTER else None
-            for door, samples, judged in (("in process", ours, goal), ("over stdio", stdio, None)):
+            raw, goal = times.raw, REGISTER_GOAL if what == REGISTER else None
+            doors = (("in process", times.ours, goal), ("over stdio", times.stdio, None))
+            for door, samples, judged in doors:
                 rows.append(
                     at_most(
                         f"{what}, {size:,} personas, {door}",
@@ -164,8 +152,8 @@ def _flatness(results: Results, whats: list[str], sizes: list[int]) -> Section:
     rows: list[Row] = []
     for what in whats:
         least, most = results[what, sizes[0]], results[what, sizes[-1]]
-        growth = min(most.ours) / min(least.ours)
-        raw_growth = min(most.raw) / min(least.raw)
+        growth = min(most.ours.values) / min(least.ours.values)
+        raw_growth = min(most.raw.values) / min(least.raw.values)
         rows.append(at_most(what, f"{growth:.2f} x", f"{raw_growth:.2f} x", growth, FLAT_GOAL))
     return Section(
         f"2b. Growth in process, from {sizes[0]:,} to {sizes[-1]:,} personas",
