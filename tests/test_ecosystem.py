@@ -25,7 +25,7 @@ CONFIGURATIONS = {
     ".claude-plugin/plugin.json": "mcpServers",
 }
 FOR_THE_INSTALLED = {"mcp.json", ".claude-plugin/plugin.json"}
-DOCUMENTS = ["CONTRIBUTING.md", "SECURITY.md", "docs/operations.md"]
+DOCUMENTS = ["CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/specs.md"]
 # Written in parts, so that this file passes its own test.
 INDEX_HOSTS = [
     "pypi" + ".org",
@@ -78,7 +78,8 @@ def resolve(words: list[str]) -> click.Command:
         assert found is not None, f"{words[0]} is no command"
         command, words = found, words[1:]
     known = {option for parameter in command.get_params(context) for option in parameter.opts}
-    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    ours = words[: words.index("--")] if "--" in words else words
+    given = {word.partition("=")[0] for word in ours if word.startswith("--")}
     assert given <= known
     return command
 

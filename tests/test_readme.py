@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 import pytest
+from mcp import Client
 from pydantic_core import PydanticUndefined
 
 from server.cli import main
 from server.settings import Settings
+from server.specs.compiler import compile_spec
+from server.specs.examples import example_text
+from server.specs.notation import read_spec
 from server.surfaces.mcp.server import TOOLSETS
 
 ROOT = Path(__file__).parent.parent
@@ -46,10 +50,38 @@ def test_the_settings_table_is_the_settings():
     assert "\n".join(rows) in README
 
 
-def test_the_tool_table_is_the_default_toolset():
-    rows = [f"| `{tool.function.__name__}` | {tool.title} |" for tool in TOOLSETS["personas"].tools]
+@pytest.mark.parametrize("name", TOOLSETS)
+def test_each_toolset_has_its_table(name: str):
+    rows = [f"| `{tool.function.__name__}` | {tool.title} |\n" for tool in TOOLSETS[name].tools]
 
-    assert "\n".join(rows) in README
+    introduced, _, table = README.partition(f"| --- | --- |\n{rows[0]}")
+    assert table.startswith("".join(rows[1:]) + "\n")
+    assert f"`{name}`" in introduced.rpartition("\n\n")[0].rpartition("\n\n")[2]
+
+
+def test_the_specs_are_switched_on_as_it_says():
+    assert f'{{"DRAMATIS_TOOLSETS": "{",".join(TOOLSETS)}"}}' in README
+
+
+@pytest.mark.anyio
+async def test_every_resource_that_it_names_exists(client: Client):
+    named = set(re.findall(r"`((?:persona|role|schema)://[^`]+)`", README))
+
+    templates = (await client.list_resource_templates()).resource_templates
+    page = await client.list_resources()
+    served = {template.uri_template for template in templates} | {one.uri for one in page.resources}
+    while page.next_cursor:
+        page = await client.list_resources(cursor=page.next_cursor)
+        served |= {resource.uri for resource in page.resources}
+
+    assert len(named) == 5
+    assert named <= served
+
+
+def test_the_digest_it_shows_is_that_of_the_example():
+    plan = compile_spec(read_spec(example_text("developer")))
+
+    assert f"`Source: spec 1.0.0, prompt {plan.digest[:12]}.`" in README
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -62,7 +94,8 @@ def test_every_make_target_exists(target: str):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    Path("team.yaml").touch()
+    for file in ("team.yaml", "con.yaml", "checks.yaml"):
+        Path(file).touch()
     words = shlex.split(line)
     command: click.Command = main
     context = click.Context(main, info_name="dramatis")
@@ -77,7 +110,7 @@ def test_every_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_readme_shows_commands():
     assert {"demo", "test", "install", "check", "conformance", "bench"} <= set(TARGETS)
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) >= 20
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
