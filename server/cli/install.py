@@ -1,6 +1,7 @@
 """`dramatis install`: enter ourselves in a client's configuration."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from server.cli.clients import (
 )
 from server.cli.options import Command, Given
 from server.cli.output import show
+from server.errors import Invalid
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -30,17 +32,27 @@ if TYPE_CHECKING:
     type=click.Choice(["project", "user"]),
     help="This folder's file, which is the default where the client has one, or yours.",
 )
+@click.option("--toolsets", metavar="A,B", help="Tool groups that the client is served.")
 @click.pass_obj
 def install(
-    given: Given, client: str, only_print: bool, dry_run: bool, scope: Scope | None
+    given: Given,
+    client: str,
+    only_print: bool,
+    dry_run: bool,
+    scope: Scope | None,
+    toolsets: str | None,
 ) -> None:
     """Set a client up to start this installation's `dramatis mcp`.
 
-    --data-root and --tenant are passed on.
+    --data-root, --tenant and --toolsets are passed on.
     """
     chosen = CLIENTS[client]
-    settings = given.settings()
-    entry = chosen.entry(installed_command(), _arguments(given, settings))
+    settings = given.settings(toolsets=toolsets)
+    arguments = _arguments(given, settings)
+    if toolsets is not None:
+        _refuse_unknown(settings.toolsets)
+        arguments += ["--toolsets", ",".join(settings.toolsets)]
+    entry = chosen.entry(installed_command(), arguments)
     snippet = json.dumps(chosen.snippet(entry), ensure_ascii=False, indent=2)
     if only_print:
         show(given, {"client": client, "config": chosen.snippet(entry)}, snippet)
@@ -54,7 +66,7 @@ def install(
     changed = change.after != change.before
     if changed and not dry_run:
         change.write()
-    unseen = sorted(_environment(given, settings))
+    unseen = sorted(_environment(given, settings, toolsets))
     shape = {
         "client": client,
         "file": str(change.file),
@@ -71,9 +83,19 @@ def _arguments(given: Given, settings: "Settings") -> list[str]:
     return ["mcp", *data_root, *tenant]
 
 
-def _environment(given: Given, settings: "Settings") -> set[str]:
+def _refuse_unknown(toolsets: Sequence[str]) -> None:
+    """Refuse what would keep the client's server from starting."""
+    from server.surfaces.mcp.server import TOOLSETS
+
+    if unknown := [name for name in toolsets if name not in TOOLSETS]:
+        raise Invalid(
+            f"No toolset is called {unknown[0]!r}.", hint=f"Known: {', '.join(TOOLSETS)}."
+        )
+
+
+def _environment(given: Given, settings: "Settings", toolsets: str | None) -> set[str]:
     """Name the variables that this shell sets and the client's process may not have."""
-    flags = {"data_root": given.data_root, "tenant": given.tenant}
+    flags = {"data_root": given.data_root, "tenant": given.tenant, "toolsets": toolsets}
     passed_on = {name for name, value in flags.items() if value is not None}
     return {f"DRAMATIS_{name.upper()}" for name in settings.model_fields_set - passed_on}
 

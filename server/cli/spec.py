@@ -88,6 +88,7 @@ def generate(given: Given, persona: str) -> None:
 
 for _command in (
     spec_files.new,
+    spec_files.example,
     spec_files.edit,
     spec_files.validate,
     spec_files.schema,

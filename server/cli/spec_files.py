@@ -32,7 +32,7 @@ else:
 NOTHING = "Nothing was changed, and nothing stored."
 STARTER = """\
 # How this persona thinks and speaks. Every field is optional: uncomment those you want.
-# A whole one to begin with: dramatis spec new PERSONA --example developer
+# A whole one to look at: dramatis spec example developer
 # One made from its skill.md: dramatis spec generate PERSONA
 
 # Principles, the most important first.
@@ -88,6 +88,19 @@ class _Made:
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in examples.example_names() if name.startswith(incomplete)]
+
+
+@click.command(cls=Command)
+@click.argument("name", default=None, shell_complete=_names)
+@click.pass_obj
+def example(given: Given, name: str | None) -> None:
+    """Print a shipped spec with its comments, or list those there are."""
+    if name is None:
+        names = examples.example_names()
+        show(given, {"examples": names}, "\n".join(names))
+    else:
+        text = examples.example_text(name)
+        show_exactly(given, {"name": name, "text": text}, text)
 
 
 @click.command(cls=Command)

@@ -1,6 +1,5 @@
 """docs/specs.md, from its first line to its last, as somebody who types what it says."""
 
-import json
 import re
 import subprocess
 import sys
@@ -130,9 +129,3 @@ def test_the_howto_shows_every_command():
 
     assert [verb for verb in verbs.split() if f"dramatis spec {verb}" not in typed] == []
     assert "dramatis start claude-code --persona con" in typed
-
-
-def test_the_howto_switches_the_toolset_on():
-    (entry,) = [json.loads(block.text) for block in blocks() if block.language == "json"]
-
-    assert entry["mcpServers"]["dramatis"]["env"] == {"DRAMATIS_TOOLSETS": "personas,specs"}

@@ -187,6 +187,22 @@ def test_data_root_and_tenant_are_passed_on(offline: Cli):
     assert read(offline, ".cursor/mcp.json") == {"mcpServers": {"dramatis": expected}}
 
 
+def test_toolsets_are_passed_on(offline: Cli):
+    offline.said("install", "cursor", "--toolsets", "personas, specs")
+
+    expected = entry("--toolsets", "personas,specs", typed=False)
+    assert read(offline, ".cursor/mcp.json") == {"mcpServers": {"dramatis": expected}}
+
+
+def test_a_toolset_that_no_server_would_start_with_is_refused(offline: Cli):
+    assert offline.refusal("install", "cursor", "--toolsets", "personas,x") == (
+        2,
+        "invalid",
+        "No toolset is called 'x'.",
+    )
+    assert not (offline.folder / ".cursor").exists()
+
+
 def test_settings_that_the_client_may_not_see_are_named(offline: Cli):
     said = offline.said("install", "cursor", "--data-root", "data")
 

@@ -7,7 +7,7 @@ import pytest
 from dirty_equals import IsPartialDict, IsStr
 from inline_snapshot import snapshot
 
-from server.specs.examples import example_names
+from server.specs.examples import example_names, example_text
 from server.specs.schema import json_schema
 from tests.cli.conftest import DRAMATIS, Cli
 from tests.cli.specs import PLAIN, PLAIN_TEXT, WARM, drafts, editor
@@ -66,6 +66,19 @@ def test_an_empty_draft_is_said_to_say_nothing(con: Cli):
 @pytest.mark.parametrize("name", example_names())
 def test_every_shipped_example_is_one_to_begin_with(con: Cli, name: str):
     assert con.answer("spec", "new", "con", "--example", name)["version"] == "1.0.0"
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_an_example_is_printed_with_its_comments(offline: Cli, name: str):
+    text = offline.said("spec", "example", name)
+
+    assert text == example_text(name)
+    assert offline.answer("spec", "example", name) == {"name": name, "text": text}
+
+
+def test_examples_are_listed(offline: Cli):
+    assert offline.said("spec", "example").splitlines() == example_names()
+    assert offline.answer("spec", "example") == {"examples": example_names()}
 
 
 def test_an_unknown_example_is_answered_with_those_there_are(con: Cli):
