@@ -1,5 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
+# Processes that the whole suite is spread over, each with a Postgres of its own.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -25,7 +27,7 @@ demo: $(INSTALLED)  ## Register personas through a real MCP client, on a fresh e
 	$(BIN)/python -m tests.demo
 
 test: $(INSTALLED)  ## Run the whole suite.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-16: $(INSTALLED)  ## Run what touches the database on PostgreSQL 16, as an external server.
 	$(BIN)/python -m pytest -q --postgres=16 tests/personas tests/surfaces tests/test_migrations.py tests/test_isolation.py tests/test_opening.py

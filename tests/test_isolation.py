@@ -14,7 +14,7 @@ from server.app import open_app
 from server.personas import files, listing, queries, service
 from server.personas.queries import PersonaNotFound
 from server.settings import Settings
-from server.specs import gate, runtime
+from server.specs import gate, publishing, runtime
 from server.specs import queries as spec_queries
 from server.specs import service as specs
 from server.specs.becoming import become_persona
@@ -40,7 +40,7 @@ ROWS = {
     "dramatis.personas": "slug_stem, name, role_id) VALUES (:tenant, 'x', 'X', 2",
     "dramatis.roles": "name, label) VALUES (:tenant, 'x', 'X'",
     "dramatis.skill_versions": "slug, sha256, content, author) VALUES (:tenant, '', '', '', ''",
-    "dramatis.spec_publications": "spec_id, author, confirmed, note) VALUES (:tenant, 2, '', '', ''",
+    "dramatis.spec_publications": "spec_id, author, confirmed, note) VALUES (:tenant, 2, '', 'agent', ''",
 }
 
 
@@ -57,7 +57,7 @@ async def two_tenants(own_app: App) -> AsyncIterator[tuple[App, Caller, Caller]]
         await files.write_skill(app, caller, con.slug, content=caller.name)
         async with app.work(caller) as work:
             await specs.create_spec(work, con.slug, {"constitution": [f"Obey {caller.name}."]})
-            await specs.publish_spec(work, con.slug, "1.0.0", note="the first")
+            await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
             await gate.set_checks(work, con.slug, "- {name: short, max_tokens: 1000}")
     yield app, first, second
     await database.engine.dispose()
@@ -212,7 +212,7 @@ async def test_a_persona_cannot_have_a_role_of_another_tenant(
         ),
         (
             "spec_publications (spec_id, author, confirmed, note)"
-            " SELECT spec_id, '', '', '' FROM theirs",
+            " SELECT spec_id, '', 'agent', '' FROM theirs",
             "fk_spec_publications_tenant_id_spec_id_persona_specs",
         ),
     ],
@@ -262,13 +262,13 @@ USES: dict[str, Callable[[Work, str], Awaitable[object]]] = {
     "open": specs.open_spec,
     "create": lambda work, persona: specs.create_spec(work, persona, {}),
     "generate": specs.generate_spec,
-    "publish": lambda work, persona: specs.publish_spec(work, persona, "1.0.0", note="x"),
-    "roll back": lambda work, persona: specs.rollback_spec(work, persona, note="x"),
+    "publish": lambda work, persona: publishing.publish_spec(work, persona, "1.0.0", note="x"),
+    "roll back": lambda work, persona: publishing.rollback_spec(work, persona, note="x"),
     "compare": specs.diff_specs,
     "run": runtime.runtime_prompt,
-    "compile": lambda work, persona: runtime.compile_version(work, persona, "1.0.0"),
+    "compile": lambda work, persona: runtime.compiled_prompt(work, persona, "1.0.0"),
     "become": become_persona,
-    "foresee": lambda work, persona: gate.foresee_publishing(work, persona, "1.0.0", note="x"),
+    "foresee": lambda work, persona: publishing.foresee_publishing(work, persona, "1.0.0"),
     "check": gate.check_spec,
     "get checks": gate.get_checks,
     "set checks": lambda work, persona: gate.set_checks(work, persona, "[]"),
@@ -305,8 +305,8 @@ async def test_a_version_that_only_another_tenant_has_is_one_that_does_not_exist
         for version in ("7.0.0", "8.0.0"):
             for attempt in (
                 spec_queries.get_spec(work, "con", version),
-                specs.publish_spec(work, "con", version, note="x"),
-                runtime.compile_version(work, "con", version),
+                publishing.publish_spec(work, "con", version, note="x"),
+                runtime.compiled_prompt(work, "con", version),
             ):
                 with pytest.raises(spec_queries.SpecNotFound) as refused:
                     await attempt

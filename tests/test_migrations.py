@@ -84,7 +84,7 @@ SPEC_ROWS = (
     "INSERT INTO dramatis.persona_specs (persona_id, slug, major, minor, patch, document, digest,"
     " author, status) VALUES (1, 'pm-con-1', 1, 0, 0, '{}', '', 'me', 'active')",
     "INSERT INTO dramatis.spec_publications (spec_id, author, confirmed, note)"
-    " VALUES (1, 'me', 'caller', 'the first')",
+    " VALUES (1, 'me', 'operator', 'the first')",
     "INSERT INTO dramatis.persona_checks (persona_id, checks, author) VALUES (1, '', 'me')",
 )
 

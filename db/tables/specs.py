@@ -75,6 +75,7 @@ class PublicationRow(OwnedRow):
             ["dramatis.persona_specs.tenant_id", "dramatis.persona_specs.id"],
             ondelete="RESTRICT",
         ),
+        CheckConstraint("confirmed IN ('operator', 'person', 'agent')", name="confirmed"),
         Index(None, "tenant_id", "spec_id", "id"),
         {"info": {"app_may": "SELECT, INSERT"}},
     )

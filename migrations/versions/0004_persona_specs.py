@@ -35,10 +35,14 @@ def upgrade() -> None:
         _tenant_reference("persona_specs"),
         _persona_reference("persona_specs", "SET NULL (persona_id)"),
         sa.CheckConstraint(
-            "status IN ('draft', 'active', 'archived')", name="ck_persona_specs_status"
+            "status IN ('draft', 'active', 'archived')", name=op.f("ck_persona_specs_status")
         ),
-        sa.CheckConstraint("origin IN ('written', 'generated')", name="ck_persona_specs_origin"),
-        sa.CheckConstraint("least(major, minor, patch) >= 0", name="ck_persona_specs_version"),
+        sa.CheckConstraint(
+            "origin IN ('written', 'generated')", name=op.f("ck_persona_specs_origin")
+        ),
+        sa.CheckConstraint(
+            "least(major, minor, patch) >= 0", name=op.f("ck_persona_specs_version")
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_persona_specs"),
         sa.UniqueConstraint(
             "tenant_id",
@@ -81,6 +85,10 @@ def upgrade() -> None:
             ["dramatis.persona_specs.tenant_id", "dramatis.persona_specs.id"],
             name="fk_spec_publications_tenant_id_spec_id_persona_specs",
             ondelete="RESTRICT",
+        ),
+        sa.CheckConstraint(
+            "confirmed IN ('operator', 'person', 'agent')",
+            name=op.f("ck_spec_publications_confirmed"),
         ),
         sa.PrimaryKeyConstraint("id", name="pk_spec_publications"),
         sa.Index("ix_spec_publications_tenant_id_spec_id_id", "tenant_id", "spec_id", "id"),

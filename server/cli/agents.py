@@ -1,21 +1,11 @@
 """The coding agents that can be started as a persona, and how each takes a prompt."""
 
-import re
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Linux takes 128 KiB for one argument, with the null that ends it (MAX_ARG_STRLEN in execve(2)).
 LARGEST_ARGUMENT = 128 * 1024 - 1
-
-_ESCAPES = {
-    "\b": r"\b",
-    "\t": r"\t",
-    "\n": r"\n",
-    "\f": r"\f",
-    "\r": r"\r",
-    '"': r"\"",
-    "\\": r"\\",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +33,8 @@ def said(arguments: Sequence[str], task: str | None) -> list[str]:
 
 def toml_string(text: str) -> str:
     """Write a basic string of TOML 1.0, which escapes quotes, backslashes and controls only."""
-    escaped = re.sub(r'["\\\x00-\x1f\x7f]', _escaped, text)
-    return f'"{escaped}"'
-
-
-def _escaped(found: "re.Match[str]") -> str:
-    char = found[0]
-    return _ESCAPES.get(char) or f"\\u{ord(char):04X}"
+    # JSON has the same escapes, but takes DEL as it is.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007F")
 
 
 AGENTS = {

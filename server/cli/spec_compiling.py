@@ -13,13 +13,10 @@ from server.late import Late
 from server.specs.shapes import Variant
 
 if TYPE_CHECKING:
-    from server.specs import compiler, notation, queries, runtime, selection
-    from server.specs.shapes import Compiled
-    from server.work import Work
+    from server.specs import compiler, notation, runtime, selection
 else:
     compiler = Late("server.specs.compiler")
     notation = Late("server.specs.notation")
-    queries = Late("server.specs.queries")
     runtime = Late("server.specs.runtime")
     selection = Late("server.specs.selection")
 
@@ -64,11 +61,11 @@ def compile_(
         assert file is not None
         _compile_file(given, text_of(file), asked)
         return
-    compiled, intents = in_work(given, lambda work: _compiled(work, persona, version, asked))
+    compiled = in_work(given, lambda work: runtime.compiled_prompt(work, persona, version, **asked))
     if not given.as_json:
-        _remark(spec_views.trace(compiled.slug, compiled.trace), *compiled.cuts)
-        _remark_intent(intent, intents)
-    show_exactly(given, {**dict(compiled), "known_intents": intents}, compiled.text)
+        unknown = selection.unknown_intent(intent, compiled.known_intents)
+        _remark(spec_views.trace(compiled.slug, compiled.trace), *compiled.cuts, unknown)
+    show_exactly(given, compiled, compiled.text)
 
 
 def _compile_file(given: Given, text: str, asked: _Asked) -> None:
@@ -76,35 +73,15 @@ def _compile_file(given: Given, text: str, asked: _Asked) -> None:
     plan = compiler.compile_spec(spec, **asked)
     intents = selection.known_intents(spec)
     if not given.as_json:
-        if plan.dropped:
-            _remark(spec_views.left_out(plan))
-        _remark_intent(asked["intent"], intents)
+        _remark(
+            compiler.left_out(plan),
+            compiler.over_budget(plan.total_tokens, plan.budget),
+            selection.unknown_intent(asked["intent"], intents),
+        )
     show_exactly(given, {"text": plan.text, "plan": plan, "known_intents": intents}, plan.text)
 
 
-async def _compiled(
-    work: "Work", persona: str, version: str | None, asked: _Asked
-) -> "tuple[Compiled, list[str]]":
-    """Compile, and list the intents that there are to ask for; on a fallback there are none."""
-    if version is None:
-        compiled = await runtime.runtime_prompt(work, persona, **asked)
-    else:
-        compiled = await runtime.compile_version(work, persona, version, **asked)
-    ran = compiled.trace.persona_spec_version
-    if ran is None:
-        return compiled, []
-    detail = await queries.get_spec(work, compiled.slug, ran)
-    return compiled, selection.known_intents(notation.read_spec(detail.document))
-
-
-def _remark_intent(intent: str | None, known: list[str]) -> None:
-    """Say that an intent means nothing here: it may be misspelled."""
-    if intent is None or intent.strip().casefold() in [label.casefold() for label in known]:
-        return
-    there = f" Known: {', '.join(known)}." if known else ""
-    _remark(f"No module or example has the intent {intent!r}.{there}")
-
-
-def _remark(*sentences: str) -> None:
+def _remark(*sentences: str | None) -> None:
     for sentence in sentences:
-        click.echo(sentence, err=True)
+        if sentence is not None:
+            click.echo(sentence, err=True)

@@ -199,7 +199,7 @@ def schema(given: Given, output: Path | None) -> None:
 
 async def _slug(work: "Work", persona: str) -> str:
     """Find the persona, and refuse an archived one, before a person has written anything."""
-    return (await runtime.character_of(work, persona)).who.slug
+    return (await runtime.usable_persona(work, persona)).slug
 
 
 async def _opened(work: "Work", persona: str, version: str | None) -> "SpecText":

@@ -10,29 +10,15 @@ from server.cli import spec_views
 from server.cli.options import NO_COLOR, PERSONA, Command, Given
 from server.cli.output import is_terminal, show
 from server.cli.sessions import in_work
-from server.cli.spec_views import Preview
-from server.errors import Conflict
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.specs import gate, queries, service
-    from server.specs.shapes import SpecSummary
-    from server.work import Work
+    from server.specs import publishing
+    from server.specs.shapes import Prospect
 else:
-    gate = Late("server.specs.gate")
-    queries = Late("server.specs.queries")
-    service = Late("server.specs.service")
+    publishing = Late("server.specs.publishing")
 
 F = TypeVar("F", bound=Callable[..., object])
-
-OPERATOR = "the operator"
-VERSIONS_READ = 100
-# Publishing what is active already records nothing, so there is nothing to ask for.
-UNRECORDED = "It is active already."
-
-
-class NothingToPublish(Conflict):
-    code = "nothing_to_publish"
 
 
 def _decided(command: F) -> F:
@@ -61,20 +47,27 @@ def publish(
 ) -> None:
     """Make a version the one that runs.
 
-    The one before becomes archived. On a terminal you see what it replaces and are asked. Elsewhere --note is enough.
+    The one before becomes archived. On a terminal you see what it replaces and are asked.
+    Elsewhere --note is enough.
     """
     _note_can_be_had(note)
-    preview = in_work(given, lambda work: _to_publish(work, persona, version))
-    why, override = _asked(preview, note, override_checks=override_checks, yes=yes)
+    asking = not yes and is_terminal(sys.stdin)
+    prospect = in_work(
+        given,
+        lambda work: publishing.foresee_publishing(
+            work, persona, version, override_checks=override_checks or asking
+        ),
+    )
+    why = _asked(prospect, note, asking=asking)
     published = in_work(
         given,
-        lambda work: service.publish_spec(
+        lambda work: publishing.publish_spec(
             work,
-            preview.slug,
-            preview.version,
+            prospect.slug,
+            prospect.version,
             note=why,
-            confirmed=OPERATOR,
-            override_checks=override,
+            override_checks=override_checks or asking,
+            agreed=prospect,
         ),
     )
     show(given, published, spec_views.published(published))
@@ -95,17 +88,23 @@ def rollback(
 ) -> None:
     """Publish the version from before again."""
     _note_can_be_had(note)
-    preview = in_work(given, lambda work: _to_go_back_to(work, persona, version))
-    why, override = _asked(preview, note, override_checks=override_checks, yes=yes)
+    asking = not yes and is_terminal(sys.stdin)
+    prospect = in_work(
+        given,
+        lambda work: publishing.foresee_rollback(
+            work, persona, version, override_checks=override_checks or asking
+        ),
+    )
+    why = _asked(prospect, note, asking=asking)
     published = in_work(
         given,
-        lambda work: service.rollback_spec(
+        lambda work: publishing.rollback_spec(
             work,
-            preview.slug,
-            preview.version,
+            prospect.slug,
+            prospect.version,
             note=why,
-            confirmed=OPERATOR,
-            override_checks=override,
+            override_checks=override_checks or asking,
+            agreed=prospect,
         ),
     )
     show(given, published, spec_views.published(published))
@@ -116,72 +115,24 @@ def _note_can_be_had(note: str | None) -> None:
         raise click.UsageError("Missing option '--note'.")
 
 
-def _asked(
-    preview: Preview, note: str | None, *, override_checks: bool, yes: bool
-) -> tuple[str, bool]:
+def _asked(prospect: "Prospect", note: str | None, *, asking: bool) -> str:
     """Ask whoever is there whether to publish, and why.
 
     Returns:
-        The note, and whether to override checks.
+        The note.
 
     Raises:
         click.exceptions.Exit: the answer was no.
     """
-    if preview.changes_nothing:
-        return note or UNRECORDED, override_checks
-    if is_terminal(sys.stdin) and not yes:
-        click.echo(spec_views.preview(preview), err=True)
-        fails = bool(preview.failures) and not override_checks
-        if not click.confirm("Publish it all the same?" if fails else "Publish it?", err=True):
+    if prospect.changes_nothing:
+        # Nothing will be recorded, so there is nothing to ask for.
+        return note or ""
+    if asking:
+        click.echo(spec_views.preview(prospect), err=True)
+        question = "Publish it all the same?" if prospect.failing else "Publish it?"
+        if not click.confirm(question, err=True):
             click.echo("Nothing was published.", err=True)
             raise click.exceptions.Exit(1)
-        override_checks = override_checks or fails
     if note is None:
         note = click.prompt("Why? It is kept with your name", err=True, type=str)
-    return note, override_checks
-
-
-async def _to_publish(work: "Work", persona: str, version: str | None) -> Preview:
-    if version is None:
-        listing = await queries.list_specs(work, persona, limit=1)
-        if not listing.versions:
-            # Says that there is none, and how to begin.
-            await queries.get_spec(work, persona)
-        highest = listing.versions[0]
-        if highest.status == "archived":
-            raise NothingToPublish(
-                f"The highest version, {highest.version}, was active before and is no draft.",
-                hint="Name the version to publish, or make a new one with `dramatis spec edit`.",
-            )
-        version = highest.version
-    return await _preview(work, persona, version)
-
-
-async def _to_go_back_to(work: "Work", persona: str, version: str | None) -> Preview:
-    active, versions = await _standing(work, persona)
-    if version is None:
-        publication = active.last_published if active else None
-        version = publication.replaced if publication else None
-    status = {one.version: one.status for one in versions}.get(version or "")
-    if version is None or status == "draft":
-        # Refuses, with the reason, before anybody is asked anything.
-        await service.rollback_spec(work, persona, version, note="")
-    return await _preview(work, persona, str(version))
-
-
-async def _preview(work: "Work", persona: str, version: str) -> Preview:
-    report = await gate.check_spec(work, persona, version)
-    active, _ = await _standing(work, report.slug)
-    try:
-        diff = await service.diff_specs(work, report.slug, None, report.version)
-    except (queries.NoActiveSpec, queries.SpecCorrupted):
-        # There is none, or it was changed by hand, which is a good reason to publish another.
-        diff = None
-    failures = [f"{one.name}: {'; '.join(one.failures)}" for one in report.outcomes if one.failures]
-    return Preview(report.slug, report.version, active, diff, failures)
-
-
-async def _standing(work: "Work", persona: str) -> "tuple[SpecSummary | None, list[SpecSummary]]":
-    """Return the active version, and the highest ones. Their documents are not read."""
-    versions = (await queries.list_specs(work, persona, limit=VERSIONS_READ)).versions
-    return next((one for one in versions if one.status == "active"), None), versions
+    return note

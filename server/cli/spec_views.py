@@ -9,15 +9,13 @@ from server.cli.spec_diff import as_yaml, diff, meaning
 from server.specs.shapes import (
     BecomePrompt,
     CheckReport,
-    PromptPlan,
+    Prospect,
     Publication,
     Published,
     Section,
     SpecDetail,
-    SpecDiff,
     SpecDraft,
     SpecListing,
-    SpecSummary,
     SpecText,
     Trace,
 )
@@ -39,27 +37,6 @@ class FileOutcome:
     total_tokens: int | None
     tokens: dict[Section, int] | None
     problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What publishing a version would do.
-
-    Attributes:
-        active: what it replaces; `None` when nothing is active.
-        diff: from the active version; `None` also when that cannot be read.
-        failures: of the persona's checks.
-    """
-
-    slug: str
-    version: str
-    active: SpecSummary | None
-    diff: SpecDiff | None
-    failures: list[str]
-
-    @property
-    def changes_nothing(self) -> bool:
-        return self.active is not None and self.active.version == self.version
 
 
 def overview(listing: SpecListing) -> str:
@@ -143,23 +120,23 @@ def _outcome(one: FileOutcome) -> str:
     return f"{one.file}: valid, {one.total_tokens:,} tokens: {sections or 'it says nothing'}."
 
 
-def preview(preview: Preview) -> str:
-    lines = [_replacing(preview)]
-    if preview.diff is not None:
-        shown = meaning(preview.diff.changes[:CHANGES_SHOWN]) or "They mean the same."
+def preview(prospect: Prospect) -> str:
+    lines = [_replacing(prospect)]
+    if prospect.active is not None:
+        shown = meaning(prospect.changes[:CHANGES_SHOWN]) or "They mean the same."
         lines += ["", shown]
-        if (more := len(preview.diff.changes) - CHANGES_SHOWN) > 0:
-            lines.append(f"And {more} more: `dramatis spec diff {preview.slug}` has them.")
+        if (more := len(prospect.changes) - CHANGES_SHOWN) > 0:
+            lines.append(f"And {more} more: `dramatis spec diff {prospect.slug}` has them.")
     lines.append("")
-    if preview.failures:
-        lines += ["It fails its checks:", *(f"  {harmless(one)}" for one in preview.failures), ""]
+    if prospect.failing:
+        lines += ["It fails its checks:", *(f"  {harmless(one)}" for one in prospect.failing), ""]
     return "\n".join(lines)
 
 
 def published(published: Published) -> str:
     if not published.changed:
         return f"{published.slug} {published.version} is the active version already."
-    place = f" in the place of {published.replaced}" if published.replaced else ""
+    place = f" in place of {published.replaced}" if published.replaced else ""
     said = f"Published {published.slug} {published.version}{place}."
     if published.overridden:
         said += f" Overridden: {harmless(' '.join(published.overridden))}"
@@ -199,20 +176,15 @@ def trace(slug: str, trace: Trace) -> str:
     return f"{slug}: {source}, prompt {trace.digest[:SHORT_DIGEST]}."
 
 
-def left_out(plan: PromptPlan) -> str:
-    dropped = ", ".join(f"{one.section} {one.id}" for one in plan.dropped)
-    return f"Left out to stay under {plan.budget or 0:,} tokens: {dropped}."
-
-
 def remarks(prompt: BecomePrompt) -> list[str]:
     return [trace(prompt.slug, prompt.trace), *prompt.cuts]
 
 
-def _replacing(preview: Preview) -> str:
-    if preview.active is None:
-        return f"{preview.slug} {preview.version} becomes its first active spec."
-    said = f"{preview.slug} {preview.version} takes the place of {preview.active.version}"
-    return harmless(f"{said}, {_publication(preview.active.last_published)}")
+def _replacing(prospect: Prospect) -> str:
+    if prospect.active is None:
+        return f"{prospect.slug} {prospect.version} becomes its first active spec."
+    said = f"{prospect.slug} {prospect.version} takes the place of {prospect.active}"
+    return harmless(f"{said}, {_publication(prospect.published)}")
 
 
 def _more(listing: SpecListing) -> str:

@@ -88,7 +88,8 @@ def _command(
     if any(len(argument.encode()) > LARGEST_ARGUMENT for argument in prompted):
         raise PromptTooLong(
             f"The prompt of {prompt.slug} is too long for a command line.",
-            hint="Set DRAMATIS_PROMPT_TOKENS to 15000 or less, which cuts all but the guardrails.",
+            hint="Set DRAMATIS_PROMPT_TOKENS to 15000 or less; guardrails, identity and the fixed"
+            " parts of a spec are never cut.",
         )
     return [agent.program, *prompted, *arguments, *said(arguments, task)]
 

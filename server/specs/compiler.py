@@ -7,6 +7,7 @@ stands in blocks, so that whole blocks can be dropped when a budget is too small
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -36,6 +37,7 @@ from server.specs.shapes import (
 )
 
 SUMMARY_LENGTH = 120
+DROPPED_NAMED = 10
 BETWEEN = len("\n\n")
 HEADINGS: dict[Section, str] = {
     "constitution": "## Constitution",
@@ -53,7 +55,7 @@ class _Form:
 
     shots: int
     anti_examples: int
-    modules: str
+    modules: Literal["expanded", "summary", "voice"]
     policy: bool = True
 
 
@@ -114,32 +116,12 @@ def compile_spec(
     """
     asked = parse(PlanRequest, intent=intent, query=query, variant=variant, budget=budget)
     modules = selected_modules(spec, asked.intent)
-    form = FORMS[asked.variant]
-    shots = chosen_examples(spec, modules, asked)[: form.shots]
-    banned = merged(spec.deterministic_rules.banned_phrases, *(module.ban for module in modules))
     rules = CompiledRules(
-        banned=banned,
+        banned=merged(spec.deterministic_rules.banned_phrases, *(module.ban for module in modules)),
         anti_style_rules=spec.deterministic_rules.anti_style_rules,
         format_rules=spec.deterministic_rules.format_rules,
     )
-    policy = {"stance values": spec.stance_values} if spec.stance_values else {}
-    draft = _Draft(
-        fixed={
-            "constitution": numbered(spec.constitution),
-            "decision_policy": _two(spec.decision_policy, policy) if form.policy else "",
-            "style": _two(
-                spec.identity_voice,
-                {"interaction style": spec.interaction_style} if spec.interaction_style else {},
-            ),
-            "rules": _rules(rules),
-        },
-        modules=[block for module in modules if (block := _module(module, form)).text],
-        few_shots=[_example(example) for example in shots],
-        anti_examples=[
-            _example(e) for e in chosen_anti_examples(spec, asked)[: form.anti_examples]
-        ],
-    )
-    draft, dropped = _fitted(draft, asked.budget)
+    draft, dropped = _fitted(_drafted(spec, modules, rules, asked), asked.budget)
     texts = draft.texts()
     whole = joined(texts)
     return PromptPlan(
@@ -162,6 +144,44 @@ def compile_spec(
         budget=asked.budget,
         dropped=dropped,
         digest=sha256(whole.encode()).hexdigest(),
+    )
+
+
+def left_out(plan: PromptPlan) -> str | None:
+    """Say in a sentence what the budget had no room for."""
+    if not plan.dropped:
+        return None
+    named = ", ".join(f"{one.section} {one.id}" for one in plan.dropped[:DROPPED_NAMED])
+    more = len(plan.dropped) - DROPPED_NAMED
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f"Left out of the spec to stay under {plan.budget:,} tokens: {named}{rest}."
+
+
+def over_budget(total_tokens: int, budget: int | None) -> str | None:
+    """Say in a sentence that a budget is too small even for what is never left out."""
+    if budget is None or total_tokens <= budget:
+        return None
+    return f"What is never left out has {total_tokens:,} tokens by itself, more than {budget:,}."
+
+
+def _drafted(
+    spec: PersonaSpec, modules: Sequence[Module], rules: CompiledRules, asked: PlanRequest
+) -> _Draft:
+    """Lay out all that the variant shows, before any budget."""
+    form = FORMS[asked.variant]
+    shots = chosen_examples(spec, modules, asked)[: form.shots]
+    anti = chosen_anti_examples(spec, asked)[: form.anti_examples]
+    policy = _outlined(spec.decision_policy, "stance values", spec.stance_values)
+    return _Draft(
+        fixed={
+            "constitution": numbered(spec.constitution),
+            "decision_policy": policy if form.policy else "",
+            "style": _outlined(spec.identity_voice, "interaction style", spec.interaction_style),
+            "rules": _rules(rules),
+        },
+        modules=[block for module in modules if (block := _module(module, form)).text],
+        few_shots=[_example(example) for example in shots],
+        anti_examples=[_example(example) for example in anti],
     )
 
 
@@ -212,8 +232,10 @@ def _rules(rules: CompiledRules) -> str:
     return "\n\n".join(f"{label}\n\n{bullets(texts)}" for label, texts in parts if texts)
 
 
-def _two(first: Mapping[str, JsonValue], second: Mapping[str, JsonValue]) -> str:
-    return "\n".join(text for text in (outline(first), outline(second)) if text)
+def _outlined(mapping: Mapping[str, JsonValue], label: str, further: dict[str, JsonValue]) -> str:
+    """Outline a mapping, and below it a further one, whose label may also be a key of the first."""
+    entries = [outline(mapping), outline({label: further}) if further else ""]
+    return "\n".join(entry for entry in entries if entry)
 
 
 def _section(section: Section, blocks: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """What differs between two specs: in meaning, field by field, and in the text they compile to."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Any, TypeGuard
 
 from server.specs.compiler import compile_spec
@@ -10,6 +11,9 @@ from server.specs.document import PersonaSpec
 from server.specs.shapes import Change, TextRow
 
 CONTEXT = 3
+LARGEST_COMPARISON = 25_000_000
+# What kind of difference, and where in the one text and in the other.
+Opcode = tuple[str, int, int, int, int]
 IDENTIFIED = ("procedural_modules", "canonical_examples", "anti_examples")
 
 
@@ -29,16 +33,43 @@ def changes(before: PersonaSpec, after: PersonaSpec) -> list[Change]:
 def compiled(before: PersonaSpec, after: PersonaSpec) -> list[TextRow]:
     """Put the compiled texts side by side, without the long stretches that are the same."""
     old, new = (compile_spec(spec).text.splitlines() for spec in (before, after))
-    # Its heuristic is needed: without it, two thousand lines that are much alike take minutes.
-    matcher = SequenceMatcher(None, old, new, autojunk=True)
     rows: list[TextRow] = []
     end = 0
-    for group in matcher.get_grouped_opcodes(CONTEXT):
+    for group in _groups(old, new):
         rows += _skipped(group[0][1] - end)
         for kind, i1, i2, j1, j2 in group:
             rows += _rows(kind, old[i1:i2], new[j1:j2])
         end = group[-1][2]
     return [*rows, *_skipped(len(old) - end if rows else 0)]
+
+
+def _groups(old: Sequence[str], new: Sequence[str]) -> Iterable[Sequence[Opcode]]:
+    """Find what differs, in groups with their context.
+
+    Of very long texts only the beginnings and the ends are compared: the time for a comparison
+    grows with the product of their lengths, to a minute for thirty thousand lines.
+    """
+    if len(old) * len(new) <= LARGEST_COMPARISON:
+        # The heuristic is needed: without it, two thousand lines that are much alike take minutes.
+        return SequenceMatcher(None, old, new, autojunk=True).get_grouped_opcodes(CONTEXT)
+    first = _alike(old, new)
+    last = _alike(reversed(old[first:]), reversed(new[first:]))
+    i, j = len(old) - last, len(new) - last
+    if (first, first) == (i, j):
+        return []
+    before, behind = max(0, first - CONTEXT), min(last, CONTEXT)
+    return [
+        [
+            ("equal", before, first, before, first),
+            ("replace", first, i, first, j),
+            ("equal", i, i + behind, j, j + behind),
+        ]
+    ]
+
+
+def _alike(old: Iterable[str], new: Iterable[str]) -> int:
+    """Count the lines from the start that are the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
 
 
 def _mappings(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:

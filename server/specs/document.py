@@ -1,7 +1,8 @@
 """The document itself. Its JSON Schema is published, so descriptions here are read by its authors.
 
 Texts are stored without blanks around them and with LF line ends: editors and YAML's block
-styles add the one and the other, and two specs that read the same are to be the same.
+styles add the one and the other, and two specs that read the same are to be the same. Only what
+an example quotes keeps the indent of its first line, for it may be code.
 """
 
 import math
@@ -38,8 +39,26 @@ LARGEST_PART = 2**31 - 1
 _STRICT = r"(0|[1-9][0-9]{0,9})(\.(0|[1-9][0-9]{0,9})){2}"
 
 
+def without_margins(text: str) -> str:
+    """Drop blank lines in front and blanks at the end; an only line is trimmed on both sides."""
+    trimmed = text.strip()
+    if len(trimmed.splitlines()) < 2:
+        return trimmed
+    front = text[: text.index(trimmed)]
+    # Whatever character may stand behind it, the last line of what is blank in front is an indent.
+    return f"{front}|".splitlines()[-1][:-1] + trimmed
+
+
 def _trimmed(value: object) -> object:
-    return value.replace("\r\n", "\n").replace("\r", "\n").strip() if type(value) is str else value
+    return _with_line_feeds(value).strip() if type(value) is str else value
+
+
+def _quoted(value: object) -> object:
+    return without_margins(_with_line_feeds(value)) if type(value) is str else value
+
+
+def _with_line_feeds(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _composed(value: object) -> object:
@@ -160,7 +179,7 @@ Text = Annotated[
 ExampleText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=EXAMPLE_LENGTH),
-    BeforeValidator(_trimmed),
+    BeforeValidator(_quoted),
     AfterValidator(prose),
 ]
 Label = Annotated[

@@ -1,102 +1,30 @@
-"""What a version has to pass before it is published: above all, the checks its persona carries."""
+"""The checks a persona carries: kept beside its specs, because every version has to pass them."""
 
 import anyio.to_thread
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.tables import ChecksRow, PersonaRow, PersonaSpecRow
+from db.tables import ChecksRow, PersonaRow
 from server import audit
 from server.access import require
-from server.errors import Conflict, parse
+from server.errors import Conflict
 from server.personas.queries import the_persona
-from server.personas.service import refuse_archived
 from server.specs.checks import Check, Checks, read_checks, run_checks
-from server.specs.diff import changes
 from server.specs.document import PersonaSpec
-from server.specs.queries import SpecCorrupted, active_row, highest_version, loaded, the_version
-from server.specs.shapes import CheckReport, Prospect, Publishing
+from server.specs.queries import loaded, version_or_highest
+from server.specs.shapes import CheckReport
 from server.work import Work
-
-
-class ChecksFailed(Conflict):
-    code = "checks_failed"
-
-
-class PublishingChanged(Conflict):
-    code = "publishing_changed"
 
 
 class ChecksCorrupted(Conflict):
     code = "checks_corrupted"
 
 
-async def foresee_publishing(
-    work: Work, reference: str, version: str, *, note: str, override_checks: bool = False
-) -> Prospect:
-    """Say what publishing would do now, so that somebody can be asked before it is done.
-
-    Raises:
-        SpecNotFound, SpecCorrupted, ChecksFailed, PersonaArchived: see `publish_spec`.
-    """
-    require(work.caller, "specs:publish")
-    asked = parse(Publishing, version=version, note=note)
-    persona = await the_persona(work, reference)
-    refuse_archived(persona)
-    row = await the_version(work, persona, asked.version)
-    active = await active_row(work, persona)
-    prospect = await prospect_of(work, persona, row, active, override_checks=override_checks)
-    return prospect.model_copy(update={"changes": _changes(active, row)})
-
-
-async def prospect_of(
-    work: Work,
-    persona: PersonaRow,
-    row: PersonaSpecRow,
-    active: PersonaSpecRow | None,
-    *,
-    override_checks: bool,
-) -> Prospect:
-    spec = loaded(row)
-    # Checks are about what is to come: the active version runs whatever they say.
-    failing = [] if row.status == "active" else await failures_of(work, persona, spec)
-    if failing and not override_checks:
-        raise ChecksFailed(
-            f"{persona.slug} {row.version} fails its checks: {' '.join(failing)}",
-            hint="Mend the spec as a new version. A person can override the checks with a note that"
-            f" says why: `dramatis spec publish {persona.slug} {row.version} --override-checks`.",
-        )
-    return Prospect(
-        slug=persona.slug,
-        name=persona.name,
-        version=row.version,
-        active=active.version if active else None,
-        failing=failing,
-    )
-
-
-def keep_to(agreed: Prospect, prospect: Prospect) -> None:
-    """Hold publishing to what somebody who was asked has agreed to.
-
-    Raises:
-        PublishingChanged: it would replace another version, or override other checks.
-    """
-    if agreed.active != prospect.active:
-        changed = f"{prospect.active or 'no version'} is active now"
-    elif agreed.failing != prospect.failing:
-        changed = "its checks say something else now"
-    else:
-        return
-    raise PublishingChanged(
-        f"{prospect.slug} {prospect.version} was not published: since it was agreed to, {changed}.",
-        hint="Ask again.",
-    )
-
-
 async def check_spec(work: Work, reference: str, version: str | None = None) -> CheckReport:
     """Run the persona's checks against a version, the highest if none is named."""
     persona = await the_persona(work, reference)
-    row = await (the_version if version else highest_version)(work, persona, version)
+    row = await version_or_highest(work, persona, version)
     outcomes = run_checks(await _checks(work, persona), loaded(row))
     return CheckReport(
         slug=persona.slug,
@@ -152,14 +80,6 @@ async def set_checks(work: Work, reference: str, document: str) -> list[Check]:
     }
     await audit.record(work, "checks.replaced", persona.slug, names)
     return checks.checks
-
-
-def _changes(active: PersonaSpecRow | None, row: PersonaSpecRow) -> list[str]:
-    try:
-        return [change.path for change in changes(loaded(active), loaded(row))] if active else []
-    except SpecCorrupted:
-        # One that cannot be read can still be replaced, and what would change cannot be said.
-        return []
 
 
 async def failures_of(work: Work, persona: PersonaRow, spec: PersonaSpec) -> list[str]:

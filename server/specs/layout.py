@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from server.specs.document import without_margins
+
 # A rough average that counts other scripts than ASCII for more. It protects a context window; it
 # bills nobody.
 BYTES_PER_TOKEN = 4
@@ -31,7 +33,7 @@ def fenced(text: str) -> str:
     # Nearly every text has none, and that is found much faster than how long they are.
     runs: list[str] = re.findall(r"`{3,}", text) if "```" in text else []
     fence = "`" * (max(map(len, runs), default=2) + 1)
-    body = "\n".join(text.strip().splitlines())
+    body = "\n".join(without_margins(text).splitlines())
     return f"{fence}text\n{body}\n{fence}"
 
 

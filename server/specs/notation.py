@@ -102,7 +102,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def stored_spec(document: str) -> PersonaSpec:
     """Read a stored document back. The result is shared: treat it as frozen all the way down.
 

@@ -151,12 +151,17 @@ async def highest_row(work: Work, persona: PersonaRow) -> PersonaSpecRow | None:
     return await work.session.scalar(_of(persona).order_by(*_HIGHEST_FIRST).limit(1))
 
 
-async def highest_version(work: Work, persona: PersonaRow, _: str | None = None) -> PersonaSpecRow:
-    """Find the highest version.
+async def version_or_highest(
+    work: Work, persona: PersonaRow, version: str | None
+) -> PersonaSpecRow:
+    """Find a version, the highest when none is named.
 
     Raises:
-        NoSpec: there is none at all.
+        SpecNotFound: the persona has no such version.
+        NoSpec: it has none at all.
     """
+    if version is not None:
+        return await the_version(work, persona, version)
     row = await highest_row(work, persona)
     if row is None:
         raise await _nothing_active(work, persona)
@@ -267,14 +272,16 @@ def _summary(row: PersonaSpecRow, last_published: Publication | None) -> SpecSum
 
 
 def _publication(row: PublicationRow) -> Publication:
-    return Publication(
-        version=row.spec.version,
-        published_at=row.published_at,
-        author=row.author,
-        confirmed=row.confirmed,
-        note=row.note,
-        replaced=row.replaced,
-        overridden=row.overridden,
+    return Publication.model_validate(
+        {
+            "version": row.spec.version,
+            "published_at": row.published_at,
+            "author": row.author,
+            "confirmed": row.confirmed,
+            "note": row.note,
+            "replaced": row.replaced,
+            "overridden": row.overridden,
+        }
     )
 
 

@@ -3,16 +3,18 @@
 import logging
 from dataclasses import dataclass
 
-from server.errors import DramatisError, parse
+from db.tables import PersonaRow, PersonaSpecRow
+from server.errors import parse
 from server.personas import assets
 from server.personas.files import read_file
 from server.personas.queries import the_persona
 from server.personas.service import refuse_archived
-from server.specs.compiler import compile_spec
+from server.specs.compiler import compile_spec, left_out, over_budget
 from server.specs.document import PersonaSpec
 from server.specs.layout import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.specs.notation import digest
-from server.specs.queries import active_row, loaded, the_version
+from server.specs.queries import SpecCorrupted, active_row, loaded, the_version
+from server.specs.selection import known_intents
 from server.specs.settings_prompt import settings_prompt
 from server.specs.shapes import Compiled, PlanRequest, Trace
 from server.work import Work
@@ -20,7 +22,38 @@ from server.work import Work
 _log = logging.getLogger(__name__)
 
 NOTE_ROOM = 200
-DROPPED_NAMED = 10
+
+
+async def compiled_prompt(
+    work: Work,
+    reference: str,
+    version: str | None = None,
+    *,
+    intent: str | None = None,
+    query: str | None = None,
+    variant: str = "baseline",
+    budget: int | None = None,
+) -> Compiled:
+    """Compile one version, whatever its status, or without one what the persona runs with now.
+
+    A version is a preview of what it would run as, so nothing falls back.
+
+    Raises:
+        SpecNotFound: the persona has no such version.
+        SpecCorrupted: the version is not what was stored.
+        PersonaNotFound, AmbiguousPersona, PersonaArchived, Invalid: see `runtime_prompt`.
+    """
+    if version is None:
+        compiled = await runtime_prompt(
+            work, reference, intent=intent, query=query, variant=variant, budget=budget
+        )
+    else:
+        persona = await the_persona(work, reference)
+        character = _from_spec(persona, await the_version(work, persona, version))
+        compiled = character.compiled(intent=intent, query=query, variant=variant, budget=budget)
+    over = over_budget(compiled.tokens, budget)
+    cuts = [*compiled.cuts, over] if over else compiled.cuts
+    return compiled.model_copy(update={"cuts": cuts})
 
 
 async def runtime_prompt(
@@ -34,7 +67,8 @@ async def runtime_prompt(
 ) -> Compiled:
     """Compile what a persona runs with now: its active spec, else its settings and skill.md.
 
-    Drafts never count. A stored spec that cannot be used is logged, and the trace says why.
+    Drafts never count. A stored spec that cannot be read is logged, and the trace says why; one
+    that can be read always compiles.
 
     Raises:
         PersonaNotFound, AmbiguousPersona: see `the_persona`.
@@ -45,50 +79,35 @@ async def runtime_prompt(
     return character.compiled(intent=intent, query=query, variant=variant, budget=budget)
 
 
-async def compile_version(
-    work: Work,
-    reference: str,
-    version: str,
-    *,
-    intent: str | None = None,
-    query: str | None = None,
-    variant: str = "baseline",
-    budget: int | None = None,
-) -> Compiled:
-    """Compile one version, whatever its status: a preview of what it would run as.
-
-    Raises:
-        SpecNotFound: the persona has no such version.
-        SpecCorrupted: it is not what was stored; here nothing falls back.
-        Invalid: an unknown variant, or an argument out of its range.
-    """
-    persona = await the_persona(work, reference)
-    row = await the_version(work, persona, version)
-    who = Who(persona.slug, persona.name, persona.role.label, persona.description)
-    return FromSpec(who, loaded(row), row.version, row.digest).compiled(
-        intent=intent, query=query, variant=variant, budget=budget
-    )
-
-
 async def character_of(work: Work, reference: str) -> "Character":
     """Read what a persona's prompt is made from, once: a run keeps to it.
+
+    Raises:
+        PersonaNotFound, AmbiguousPersona, PersonaArchived: see `usable_persona`.
+    """
+    persona = await usable_persona(work, reference)
+    reason = "no active spec"
+    active = await active_row(work, persona)
+    if active is not None:
+        try:
+            return _from_spec(persona, active)
+        except SpecCorrupted as error:
+            reason = str(error.args[0]).rstrip(".")
+            _log.error("falling back to settings and skill.md: %s", reason)
+    skill = await read_file(work, persona, assets.SKILL)
+    return FromSettings(_who(persona), skill.content, reason)
+
+
+async def usable_persona(work: Work, reference: str) -> PersonaRow:
+    """Find a persona that is to work, or to get what it works with.
 
     Raises:
         PersonaNotFound, AmbiguousPersona: see `the_persona`.
         PersonaArchived: restore it first.
     """
-    row = await the_persona(work, reference)
-    refuse_archived(row)
-    who = Who(row.slug, row.name, row.role.label, row.description)
-    reason = "no active spec"
-    active = await active_row(work, row)
-    if active is not None:
-        try:
-            return FromSpec(who, loaded(active), active.version, active.digest)
-        except DramatisError as error:
-            reason = str(error.args[0]).rstrip(".")
-            _log.error("falling back to settings and skill.md: %s", reason)  # expected
-    return FromSettings(who, (await read_file(work, row, assets.SKILL)).content, reason)
+    persona = await the_persona(work, reference)
+    refuse_archived(persona)
+    return persona
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +134,14 @@ class FromSpec:
         budget: int | None = None,
     ) -> Compiled:
         plan = compile_spec(self.spec, intent=intent, query=query, variant=variant, budget=budget)
-        named = [f"{dropped.section} {dropped.id}" for dropped in plan.dropped[:DROPPED_NAMED]]
-        more = len(plan.dropped) - len(named)
-        left_out = ", ".join(named) + (f" and {more:,} more" if more else "")
-        cuts = [f"Left out of the spec to stay under {budget or 0:,} tokens: {left_out}."]
+        cut_away = left_out(plan)
         return Compiled(
             slug=self.who.slug,
             text=plan.text,
             tokens=plan.total_tokens,
             plan=plan,
-            cuts=cuts if plan.dropped else [],
+            known_intents=known_intents(self.spec),
+            cuts=[cut_away] if cut_away else [],
             trace=Trace(
                 source="spec",
                 persona_spec_version=self.version,
@@ -162,6 +179,7 @@ class FromSettings:
             text=text,
             tokens=tokens(text),
             plan=None,
+            known_intents=[],
             cuts=cuts,
             trace=Trace(
                 source="fallback",
@@ -186,9 +204,17 @@ class FromSettings:
 Character = FromSpec | FromSettings
 
 
-def beginning(text: str, size_bytes: int) -> str:
+def _from_spec(persona: PersonaRow, row: PersonaSpecRow) -> FromSpec:
+    return FromSpec(_who(persona), loaded(row), row.version, row.digest)
+
+
+def _who(row: PersonaRow) -> Who:
+    return Who(row.slug, row.name, row.role.label, row.description)
+
+
+def beginning(text: str, room_bytes: int) -> str:
     """Cut at the end of a line, or within one when that would lose more than half."""
-    kept = text.encode()[: max(0, size_bytes)].decode(errors="ignore")
+    kept = text.encode()[: max(0, room_bytes)].decode(errors="ignore")
     whole_lines = kept.rpartition("\n")[0]
     return whole_lines if len(whole_lines) > len(kept) / 2 else kept
 

@@ -25,6 +25,15 @@ def known_intents(spec: PersonaSpec) -> list[str]:
     return [folded[key] for key in sorted(folded)]
 
 
+def unknown_intent(intent: str | None, known: Sequence[str]) -> str | None:
+    """Say that an intent means nothing here, as it may be misspelled; `None` when it does."""
+    asked = PlanRequest(intent=intent).intent
+    if asked is None or any(_same(asked, label) for label in known):
+        return None
+    there = f" Known: {', '.join(known)}." if known else ""
+    return f"No module or example has the intent {asked!r}.{there}"
+
+
 def selected_modules(spec: PersonaSpec, intent: str | None) -> list[Module]:
     def fits(module: Module) -> bool:
         labels = module.intent_labels

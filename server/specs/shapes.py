@@ -26,6 +26,7 @@ SECTIONS: tuple[Section, ...] = (
 )
 SpecStatus = Literal["draft", "active", "archived"]
 Origin = Literal["written", "generated"]
+Confirmed = Literal["operator", "person", "agent"]
 
 Intent = Label
 Query = Annotated[
@@ -54,6 +55,9 @@ class PlanRequest(Shape):
 
 class Publishing(Shape):
     version: Version
+
+
+class Why(Shape):
     note: Note
 
 
@@ -142,7 +146,9 @@ class Publication(Shape):
     version: str
     published_at: datetime
     author: str
-    confirmed: str = Field(description="Who said yes: the person asked, or the caller.")
+    confirmed: Confirmed = Field(
+        description="Who said yes: the operator, a person who was asked, or the agent by its word."
+    )
     note: str
     replaced: str | None = Field(description="Version that was active until then.")
     overridden: list[str] = Field(description="Checks that failed and were overridden.")
@@ -215,19 +221,6 @@ class CheckReport(Shape):
     outcomes: list[CheckOutcome]
 
 
-class Prospect(Shape):
-    """What publishing a version would do now: what somebody who is asked has to know."""
-
-    slug: str
-    name: str
-    version: str
-    active: str | None = Field(description="The version that is active now.")
-    failing: list[str] = Field(description="Checks that would be overridden.")
-    changes: list[str] = Field(
-        default_factory=list[str], description="Paths of what differs from the active version."
-    )
-
-
 class Published(Shape):
     slug: str
     version: str
@@ -244,6 +237,22 @@ class Change(Shape):
     path: str = Field(description="As in `procedural_modules.review.do`.")
     before: Any = None
     after: Any = None
+
+
+class Prospect(Shape):
+    """What publishing a version would do now: what somebody who is asked has to know."""
+
+    slug: str
+    name: str
+    version: str
+    active: str | None = Field(description="The version that is active now.")
+    published: Publication | None = Field(description="When that one was published.")
+    changes: list[Change] = Field(description="From the active version to this one.")
+    failing: list[str] = Field(description="Checks that would be overridden.")
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.active == self.version
 
 
 class TextRow(Shape):
@@ -269,6 +278,7 @@ class Compiled(Shape):
     text: str
     tokens: int
     plan: PromptPlan | None = Field(description="Null on fallback.")
+    known_intents: list[str] = Field(description="Those to ask for; none on fallback.")
     cuts: list[str]
     trace: Trace
 

@@ -15,9 +15,10 @@ from server.settings import Settings
 from server.specs.becoming import become_persona
 from server.specs.examples import example_text
 from server.specs.notation import as_yaml, parse_text, read_spec, stored_spec
+from server.specs.publishing import publish_spec
 from server.specs.queries import active_row, get_spec
 from server.specs.runtime import runtime_prompt
-from server.specs.service import create_spec, publish_spec
+from server.specs.service import create_spec
 from server.work import OPERATOR_SCOPES, App, Caller, Work
 from tests.benchmarks.large_spec import INTENTS, QUERY, large_spec
 from tests.benchmarks.raw import Connection, Replay, Statement, pool, recorded

@@ -4,8 +4,9 @@ psycopg would not show one that is read for nothing."""
 import pytest
 
 from server.personas.service import register_persona
+from server.specs.publishing import publish_spec
 from server.specs.queries import get_spec, list_specs
-from server.specs.service import create_spec, publish_spec
+from server.specs.service import create_spec
 from server.work import App, Caller, Work
 from tests.benchmarks.raw import Statement, recorded
 

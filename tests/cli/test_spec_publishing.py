@@ -52,10 +52,10 @@ def test_the_highest_draft_is_published_and_says_what_it_replaced(con: Cli):
     assert (first, second) == snapshot(
         (
             "Published developer-con-1 1.0.0.\n",
-            "Published developer-con-1 1.0.1 in the place of 1.0.0.\n",
+            "Published developer-con-1 1.0.1 in place of 1.0.0.\n",
         )
     )
-    assert notes(con, "1.0.1") == [("Warmer.", "the operator", "1.0.0")]
+    assert notes(con, "1.0.1") == [("Warmer.", "operator", "1.0.0")]
 
 
 def test_publishing_is_a_document_and_can_be_repeated(con: Cli):
@@ -90,10 +90,10 @@ def test_an_archived_version_is_published_only_by_its_name(two: Cli):
     assert (result.exit_code, result.stderr) == snapshot(
         (
             4,
-            "Error: The highest version, 1.0.1, was active before and is no draft. Name the version to publish, or make a new one with `dramatis spec edit`.\n",
+            "Error: The highest version of developer-con-1, 1.0.1, was active before and is no draft. Name the version to publish, or store a new one.\n",
         )
     )
-    assert named == "Published developer-con-1 1.0.1 in the place of 1.0.0.\n"
+    assert named == "Published developer-con-1 1.0.1 in place of 1.0.0.\n"
 
 
 def test_what_cannot_be_published_is_refused(con: Cli):
@@ -125,7 +125,7 @@ def test_failing_checks_stop_it_until_they_are_overridden(two: Cli):
         )
     )
     assert said == snapshot(
-        "Published developer-con-1 1.0.1 in the place of 1.0.0. Overridden: short: has 69 tokens, more than 10.\n"
+        "Published developer-con-1 1.0.1 in place of 1.0.0. Overridden: short: has 69 tokens, more than 10.\n"
     )
 
 
@@ -150,11 +150,11 @@ developer-con-1 1.0.1 takes the place of 1.0.0, \
 \x1b[31m    - calm\x1b[0m
 \x1b[32m    + warm\x1b[0m
 
-Publish it? [y/N]: Why? It is kept with your name: Published developer-con-1 1.0.1 in the place of 1.0.0.
+Publish it? [y/N]: Why? It is kept with your name: Published developer-con-1 1.0.1 in place of 1.0.0.
 """,
         )
     )
-    assert notes(two, "1.0.1") == [("Warmer.", "the operator", "1.0.0")]
+    assert notes(two, "1.0.1") == [("Warmer.", "operator", "1.0.0")]
 
 
 def test_on_a_terminal_a_person_may_say_no(two: Cli):
@@ -181,7 +181,7 @@ def test_on_a_terminal_nothing_is_asked_with_yes_but_the_note(two: Cli):
             0,
             """\
 Warmer.
-Why? It is kept with your name: Published developer-con-1 1.0.1 in the place of 1.0.0.
+Why? It is kept with your name: Published developer-con-1 1.0.1 in place of 1.0.0.
 """,
         )
     )
@@ -221,9 +221,9 @@ def test_on_a_terminal_failing_checks_can_be_overridden_by_whoever_is_asked(two:
     assert (no.exit_code, yes.exit_code) == (1, 0)
     assert yes.seen.partition("It fails")[2] == snapshot("""\
  its checks:
-  short: has 69 tokens, more than 10
+  short: has 69 tokens, more than 10.
 
-Publish it all the same? [y/N]: Why? It is kept with your name: Published developer-con-1 1.0.1 in the place of 1.0.0. Overridden: short: has 69 tokens, more than 10.
+Publish it all the same? [y/N]: Why? It is kept with your name: Published developer-con-1 1.0.1 in place of 1.0.0. Overridden: short: has 69 tokens, more than 10.
 """)
 
 
@@ -242,7 +242,7 @@ def test_rolling_back_publishes_the_version_from_before(two: Cli):
     said = two.said("spec", "rollback", "con", "--note", "Too warm.")
     answer = two.answer("spec", "rollback", "con", "1.0.1", "--note", "After all.")
 
-    assert said == "Published developer-con-1 1.0.0 in the place of 1.0.1.\n"
+    assert said == "Published developer-con-1 1.0.0 in place of 1.0.1.\n"
     assert (answer["version"], answer["replaced"]) == ("1.0.1", "1.0.0")
     assert [one[0] for one in notes(two, "1.0.1")] == ["After all.", "Warmer."]
 
@@ -289,4 +289,4 @@ def test_a_version_that_was_changed_by_hand_is_left_by_a_rollback(
 
     said = two.said("spec", "rollback", "con", "--note", "Somebody changed it.")
 
-    assert said == "Published developer-con-1 1.0.0 in the place of 1.0.1.\n"
+    assert said == "Published developer-con-1 1.0.0 in place of 1.0.1.\n"

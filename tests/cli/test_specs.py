@@ -83,7 +83,7 @@ VERSION  STATUS  ORIGIN  AUTHOR  PUBLISHED  BY  NOTE
 """)
     assert [one["version"] for one in rest["versions"]] == ["1.0.0"]
     assert rest["versions"][0]["last_published"] == IsPartialDict(
-        note="First.", confirmed="the operator", replaced=None
+        note="First.", confirmed="operator", replaced=None
     )
 
 
@@ -357,7 +357,7 @@ def test_a_file_compiles_without_a_database(offline: Cli):
     assert offline.run(*line[:3], "-", stdin=PLAIN).stdout == PLAIN_TEXT
     assert (dropped.stderr, mistyped.stderr) == snapshot(
         (
-            "Left out to stay under 20 tokens: few_shots not-yet, modules review.\n",
+            "Left out of the spec to stay under 20 tokens: few_shots not-yet, modules review.\nWhat is never left out has 27 tokens by itself, more than 20.\n",
             "No module or example has the intent 'x'. Known: review.\n",
         )
     )

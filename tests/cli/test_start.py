@@ -169,7 +169,7 @@ def test_a_prompt_that_no_command_line_holds_is_refused(con: Cli):
     assert (result.exit_code, result.stderr) == snapshot(
         (
             2,
-            "Error: The prompt of tester-pam-2 is too long for a command line. Set DRAMATIS_PROMPT_TOKENS to 15000 or less, which cuts all but the guardrails.\n",
+            "Error: The prompt of tester-pam-2 is too long for a command line. Set DRAMATIS_PROMPT_TOKENS to 15000 or less; guardrails, identity and the fixed parts of a spec are never cut.\n",
         )
     )
 

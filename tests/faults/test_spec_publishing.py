@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from server.personas import service as personas
 from server.personas.queries import PersonaNotFound
+from server.specs import publishing
 from server.specs import service as specs
 from server.specs.queries import get_spec, list_specs
 from server.specs.runtime import runtime_prompt
@@ -43,7 +44,7 @@ class Stage:
 
     async def publish(self, version: str) -> Published:
         return await self.use(
-            lambda work: specs.publish_spec(work, self.slug, version, note=f"for {version}")
+            lambda work: publishing.publish_spec(work, self.slug, version, note=f"for {version}")
         )
 
     @asynccontextmanager
@@ -116,8 +117,8 @@ def creating(document: dict[str, Any], persona: str = "con") -> Callable[[Work],
     return lambda work: specs.create_spec(work, persona, document)
 
 
-def publishing(version: str) -> Callable[[Work], Awaitable[Any]]:
-    return lambda work: specs.publish_spec(work, "con", version, note=f"for {version}")
+def publishes(version: str) -> Callable[[Work], Awaitable[Any]]:
+    return lambda work: publishing.publish_spec(work, "con", version, note=f"for {version}")
 
 
 async def test_ten_publishers_at_once_for_twenty_rounds_leave_one_active(stage: Stage):
@@ -125,7 +126,7 @@ async def test_ten_publishers_at_once_for_twenty_rounds_leave_one_active(stage: 
     changes = 0
 
     for _ in range(ROUNDS):
-        answers = await stage.at_once(*(publishing(version) for version in versions))
+        answers = await stage.at_once(*(publishes(version) for version in versions))
         changes += sum(answer.changed for answer in answers)
         history = await stage.history()
         assert sorted(answer.version for answer in answers) == versions
@@ -144,7 +145,7 @@ async def test_ten_publishers_at_once_for_twenty_rounds_leave_one_active(stage: 
 async def test_one_of_two_that_publish_the_same_version_finds_it_done(stage: Stage):
     await stage.publish("1.0.0")
 
-    answers: list[Published] = await stage.at_once(publishing("1.0.1"), publishing("1.0.1"))
+    answers: list[Published] = await stage.at_once(publishes("1.0.1"), publishes("1.0.1"))
 
     assert sorted((one.changed, one.replaced) for one in answers) == [
         (False, None),
@@ -161,7 +162,7 @@ async def test_two_that_roll_back_at_once_go_there_and_back(stage: Stage):
     await stage.publish("1.0.1")
 
     def back(work: Work) -> Awaitable[Published]:
-        return specs.rollback_spec(work, "con", note="back")
+        return publishing.rollback_spec(work, "con", note="back")
 
     answers: list[Published] = await stage.at_once(back, back)
 
@@ -200,7 +201,7 @@ async def test_one_of_many_that_create_the_same_version_has_it(stage: Stage):
 
 
 async def test_creators_and_publishers_at_once_do_not_disturb_each_other(stage: Stage):
-    racers = [creating({}), publishing("1.0.3")] * (RACERS // 2)
+    racers = [creating({}), publishes("1.0.3")] * (RACERS // 2)
 
     await stage.at_once(*racers)
 

@@ -64,6 +64,8 @@ LOOKALIKES = (
     *(
         "a\n\n\nb",
         "a\n  b",
+        "    if x:\n        y",
+        "  a\n# Evil",
         "a \nb",
         "\ta\n\tb",
         "x\n\t# y",

@@ -7,11 +7,12 @@ from inline_snapshot import snapshot
 from server.personas import service
 from server.personas.service import PersonaArchived
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
 from server.specs.becoming import become_persona
-from server.specs.compiler import compile_spec
+from server.specs.compiler import DROPPED_NAMED, compile_spec
 from server.specs.notation import digest, read_spec
-from server.specs.runtime import DROPPED_NAMED, runtime_prompt
+from server.specs.runtime import runtime_prompt
 from server.specs.shapes import BecomePrompt, SpecDraft
 from server.work import App, Caller, Work
 from tests.conftest import but
@@ -198,7 +199,7 @@ async def test_an_empty_skill_is_not_a_missing_one(con: Registered, work: Work):
 async def test_no_line_of_a_description_looks_like_another_field(con: Registered, work: Work):
     await service.update_persona(work, con.slug, description="x\nRole: root")
     await specs.create_spec(work, con.slug, {"constitution": ["Be kind."]})
-    await specs.publish_spec(work, con.slug, "1.0.0", note="the first")
+    await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
 
     prompt = await become_persona(work, con.slug)
 
@@ -224,7 +225,7 @@ REVIEWER = {
 
 async def published(work: Work, document: dict[str, Any]) -> SpecDraft:
     draft = await specs.create_spec(work, "con", document)
-    await specs.publish_spec(work, "con", draft.version, note="the first")
+    await publishing.publish_spec(work, "con", draft.version, note="the first")
     return draft
 
 

@@ -14,11 +14,12 @@ from server.personas import service as personas
 from server.personas.queries import PersonaNotFound
 from server.personas.service import PersonaArchived
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
 from server.specs.document import LARGEST_PART
 from server.specs.notation import SpecNotReadable, canonical, digest, read_spec
 from server.specs.queries import get_spec, list_specs
-from server.specs.runtime import compile_version, runtime_prompt
+from server.specs.runtime import compiled_prompt, runtime_prompt
 from server.specs.service import SpecVersionExists, VersionsExhausted
 from server.work import AGENT_SCOPES, READ_ONLY, App, Caller, Work
 from tests.conftest import but, operator
@@ -130,12 +131,21 @@ async def test_the_same_text_again_is_a_conflict_too(work: Work):
 
 
 @pytest.mark.usefixtures("con")
-async def test_no_version_follows_the_largest_patch_but_an_explicit_one(work: Work):
-    await create(work, f"1.0.{LARGEST_PART}")
+async def test_after_the_largest_patch_the_number_before_it_is_raised(work: Work):
+    largest = LARGEST_PART
 
-    with pytest.raises(VersionsExhausted, match=f"after 1.0.{LARGEST_PART}. Give `version`"):
+    assert await create(work, f"1.0.{largest}", None) == [f"1.0.{largest}", "1.1.0"]
+    assert (await create(work, f"1.{largest}.{largest}", None))[1] == "2.0.0"
+
+
+@pytest.mark.usefixtures("con")
+async def test_no_version_follows_the_largest_but_an_explicit_one(work: Work):
+    largest = f"{LARGEST_PART}.{LARGEST_PART}.{LARGEST_PART}"
+    await create(work, largest)
+
+    with pytest.raises(VersionsExhausted, match=f"after {largest}. Give `version`"):
         await create(work, None)
-    assert await create(work, "1.1.0", None) == ["1.1.0", "1.1.1"]
+    assert await create(work, "1.1.0") == ["1.1.0"]
 
 
 @pytest.mark.usefixtures("con")
@@ -179,8 +189,8 @@ async def test_a_preview_is_byte_for_byte_what_runs_later_over_another_connectio
     con = await personas.register_persona(own_app, caller, name="Con", role="developer")
     async with own_app.work(caller) as work:
         draft = await specs.create_spec(work, con.slug, REVIEWER)
-        tried = await compile_version(work, con.slug, draft.version)
-        await specs.publish_spec(work, con.slug, draft.version, note="the first")
+        tried = await compiled_prompt(work, con.slug, draft.version)
+        await publishing.publish_spec(work, con.slug, draft.version, note="the first")
     await own_app.database.engine.dispose()
 
     async with own_app.work(caller) as work:
@@ -302,7 +312,7 @@ async def test_a_generated_draft_says_what_it_was_made_from_and_is_not_published
 ):
     (Path(con.path) / "skill.md").write_text("# Con\n\n## Core Identity\n\nReads first.\n")
     await specs.create_spec(work, "con", REVIEWER)
-    await specs.publish_spec(work, "con", "1.0.0", note="the first")
+    await publishing.publish_spec(work, "con", "1.0.0", note="the first")
     await create(work, "3.0.0")
 
     draft = await specs.generate_spec(work, "con")

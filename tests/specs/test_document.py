@@ -67,6 +67,24 @@ def test_anything_else_is_no_version(version: str):
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("    if x:\n        y", "    if x:\n        y"),
+        (" \n\t\r\n\tif x:\r\n\t\ty \n\n", "\tif x:\n\t\ty"),
+        ("\n    x  \n", "x"),
+        (" \u2028  x\n  y", "  x\n  y"),
+    ],
+)
+def test_what_an_example_quotes_keeps_the_indent_of_its_first_line(written: str, stored: str):
+    once = read_spec({"canonical_examples": [an_example(prompt=written, response=written)]})
+
+    assert once.canonical_examples == [
+        Example.model_validate(an_example(prompt=stored, response=stored))
+    ]
+    assert read_spec(canonical(once)) == once
+
+
 @pytest.mark.parametrize("version", [1, 1.0, True, ["1.0.0"]])
 def test_a_version_is_text(version: object):
     assert refusal({"version": version}) == "version: must be text."

@@ -11,17 +11,11 @@ from db.tables import AuditRow
 from server.errors import Forbidden, Invalid
 from server.personas import service as personas
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
-from server.specs.gate import (
-    ChecksCorrupted,
-    ChecksFailed,
-    PublishingChanged,
-    check_spec,
-    foresee_publishing,
-    get_checks,
-    set_checks,
-)
+from server.specs.gate import ChecksCorrupted, check_spec, get_checks, set_checks
 from server.specs.notation import SpecNotReadable
+from server.specs.publishing import ChecksFailed, PublishingChanged, foresee_publishing
 from server.specs.queries import NoSpec, SpecNotFound, get_spec
 from server.specs.shapes import Prospect
 from server.work import AGENT_SCOPES, App, Caller, Work
@@ -58,7 +52,7 @@ async def test_a_version_that_fails_is_not_published_and_the_failures_are_listed
     )
 
     with pytest.raises(ChecksFailed) as refused:
-        await specs.publish_spec(work, "con", "1.0.0", note="the first")
+        await publishing.publish_spec(work, "con", "1.0.0", note="the first")
 
     assert str(refused.value) == IsStr(
         regex=rf"{rude_and_kind.slug} 1\.0\.0 fails its checks: kindness: lacks 'be kind'\."
@@ -73,14 +67,14 @@ async def test_a_version_that_fails_is_not_published_and_the_failures_are_listed
 
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_a_version_that_passes_is_published(work: Work):
-    published = await specs.publish_spec(work, "con", "1.0.1", note="kinder")
+    published = await publishing.publish_spec(work, "con", "1.0.1", note="kinder")
 
     assert (published.changed, published.overridden) == (True, [])
 
 
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_an_override_is_recorded_with_what_failed_and_why(work: Work):
-    published = await specs.publish_spec(
+    published = await publishing.publish_spec(
         work, "con", "1.0.0", note="the customer asked", override_checks=True
     )
 
@@ -96,12 +90,12 @@ async def test_an_override_is_recorded_with_what_failed_and_why(work: Work):
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_an_agent_overrides_only_what_a_person_has_agreed_to(work: Work):
     agent = but(work, caller=but(work.caller, kind="agent", scopes=AGENT_SCOPES))
-    agreed = await foresee_publishing(agent, "con", "1.0.0", note="x", override_checks=True)
+    agreed = await foresee_publishing(agent, "con", "1.0.0", override_checks=True)
 
     with pytest.raises(ChecksFailed):
-        await specs.publish_spec(agent, "con", "1.0.0", note="x", override_checks=True)
-    published = await specs.publish_spec(
-        agent, "con", "1.0.0", note="x", override_checks=True, expected=agreed
+        await publishing.publish_spec(agent, "con", "1.0.0", note="x", override_checks=True)
+    published = await publishing.publish_spec(
+        agent, "con", "1.0.0", note="x", override_checks=True, agreed=agreed
     )
 
     assert published.overridden == agreed.failing
@@ -110,34 +104,34 @@ async def test_an_agent_overrides_only_what_a_person_has_agreed_to(work: Work):
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_an_override_without_a_note_is_refused(work: Work):
     with pytest.raises(Invalid, match="note: must not be empty"):
-        await specs.publish_spec(work, "con", "1.0.0", note=" ", override_checks=True)
+        await publishing.publish_spec(work, "con", "1.0.0", note=" ", override_checks=True)
 
 
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_an_override_that_was_not_needed_records_nothing(work: Work):
-    published = await specs.publish_spec(work, "con", "1.0.1", note="x", override_checks=True)
+    published = await publishing.publish_spec(work, "con", "1.0.1", note="x", override_checks=True)
 
     assert published.overridden == []
 
 
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_checks_gate_a_rollback_too(work: Work):
-    await specs.publish_spec(work, "con", "1.0.0", note="first", override_checks=True)
-    await specs.publish_spec(work, "con", "1.0.1", note="second")
+    await publishing.publish_spec(work, "con", "1.0.0", note="first", override_checks=True)
+    await publishing.publish_spec(work, "con", "1.0.1", note="second")
 
     with pytest.raises(ChecksFailed, match="kindness"):
-        await specs.rollback_spec(work, "con", note="back")
-    back = await specs.rollback_spec(work, "con", note="back", override_checks=True)
+        await publishing.rollback_spec(work, "con", note="back")
+    back = await publishing.rollback_spec(work, "con", note="back", override_checks=True)
 
     assert (back.version, back.overridden) == ("1.0.0", ["kindness: lacks 'be kind'."])
 
 
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_the_active_version_runs_on_whatever_new_checks_say(work: Work):
-    await specs.publish_spec(work, "con", "1.0.1", note="first")
+    await publishing.publish_spec(work, "con", "1.0.1", note="first")
     await set_checks(work, "con", "- {name: never, must_contain: [never there]}")
 
-    again = await specs.publish_spec(work, "con", "1.0.1", note="again")
+    again = await publishing.publish_spec(work, "con", "1.0.1", note="again")
 
     assert again.changed is False
 
@@ -148,14 +142,14 @@ async def test_checks_stay_over_versions_and_are_of_one_persona_only(
 ):
     ann = await personas.register_persona(app, caller, name="Ann", role="developer")
     await specs.create_spec(work, ann.slug, {"constitution": ["Be rude."]})
-    await specs.publish_spec(work, "con", "1.0.1", note="first")
+    await publishing.publish_spec(work, "con", "1.0.1", note="first")
     await specs.create_spec(work, "con", {"constitution": ["Be rude again."]})
 
     with pytest.raises(ChecksFailed):
-        await specs.publish_spec(work, "con", "1.0.2", note="worse")
+        await publishing.publish_spec(work, "con", "1.0.2", note="worse")
     assert [check.name for check in await get_checks(work, "con")] == ["kindness"]
     assert await get_checks(work, ann.slug) == []
-    assert (await specs.publish_spec(work, ann.slug, "1.0.0", note="first")).changed
+    assert (await publishing.publish_spec(work, ann.slug, "1.0.0", note="first")).changed
 
 
 @pytest.mark.usefixtures("rude_and_kind")
@@ -168,7 +162,7 @@ async def test_replaced_checks_are_the_new_ones_only_and_an_empty_list_removes_a
 
     assert await get_checks(work, "con") == []
     assert await work.session.scalar(text("SELECT count(*) FROM dramatis.persona_checks")) == 0
-    assert (await specs.publish_spec(work, "con", "1.0.0", note="x")).changed
+    assert (await publishing.publish_spec(work, "con", "1.0.0", note="x")).changed
 
 
 async def test_every_field_of_a_check_is_read_back(con: Registered, work: Work):
@@ -251,15 +245,15 @@ async def test_there_is_nothing_to_check_without_a_version(con: Registered, work
 
 @pytest.mark.usefixtures("rude_and_kind")
 async def test_what_was_foreseen_is_kept_to(work: Work):
-    foreseen = await foresee_publishing(work, "con", "1.0.1", note="x")
+    foreseen = await foresee_publishing(work, "con", "1.0.1")
     assert (foreseen.version, foreseen.active, foreseen.failing) == ("1.0.1", None, [])
-    await specs.publish_spec(work, "con", "1.0.0", note="meanwhile", override_checks=True)
+    await publishing.publish_spec(work, "con", "1.0.0", note="meanwhile", override_checks=True)
 
     with pytest.raises(PublishingChanged):
-        await specs.publish_spec(work, "con", "1.0.1", note="x", expected=foreseen)
+        await publishing.publish_spec(work, "con", "1.0.1", note="x", agreed=foreseen)
     assert (await get_spec(work, "con")).version == "1.0.0"
-    now = await foresee_publishing(work, "con", "1.0.1", note="x")
-    published = await specs.publish_spec(work, "con", "1.0.1", note="x", expected=now)
+    now = await foresee_publishing(work, "con", "1.0.1")
+    published = await publishing.publish_spec(work, "con", "1.0.1", note="x", agreed=now)
     assert (published.changed, published.replaced) == (True, "1.0.0")
 
 
@@ -267,14 +261,16 @@ async def test_foreseeing_changes_nothing_and_says_what_would_be_overridden(
     rude_and_kind: Registered, work: Work
 ):
     with pytest.raises(ChecksFailed):
-        await foresee_publishing(work, "con", "1.0.0", note="x")
-    foreseen = await foresee_publishing(work, "con", "1.0.0", note="x", override_checks=True)
+        await foresee_publishing(work, "con", "1.0.0")
+    foreseen = await foresee_publishing(work, "con", "1.0.0", override_checks=True)
 
     assert foreseen == Prospect(
         slug=rude_and_kind.slug,
         name="Con",
         version="1.0.0",
         active=None,
+        published=None,
+        changes=[],
         failing=["kindness: lacks 'be kind'."],
     )
     assert (await get_spec(work, "con", "1.0.0")).status == "draft"
@@ -291,7 +287,7 @@ async def test_long_checks_stay_readable_when_storing_them_makes_them_longer(wor
     await set_checks(work, "con", written)
 
     assert len(await get_checks(work, "con")) == 51
-    assert (await specs.publish_spec(work, "con", "1.0.0", note="x")).changed
+    assert (await publishing.publish_spec(work, "con", "1.0.0", note="x")).changed
 
 
 @pytest.mark.parametrize("stored", ["not JSON", "{}", '{"checks": [{"name": "x", "must": 1}]}'])
@@ -301,14 +297,14 @@ async def test_checks_changed_by_hand_let_nothing_pass_and_can_be_replaced(work:
     await work.session.execute(change, {"checks": stored})
 
     for attempt in (
-        specs.publish_spec(work, "con", "1.0.1", note="x", override_checks=True),
+        publishing.publish_spec(work, "con", "1.0.1", note="x", override_checks=True),
         check_spec(work, "con"),
         get_checks(work, "con"),
     ):
         with pytest.raises(ChecksCorrupted, match="Replace them by"):
             await attempt
     await set_checks(work, "con", KIND)
-    assert (await specs.publish_spec(work, "con", "1.0.1", note="x")).changed
+    assert (await publishing.publish_spec(work, "con", "1.0.1", note="x")).changed
 
 
 async def test_a_persona_has_its_checks_once(con: Registered, work: Work):

@@ -1,7 +1,10 @@
 """Publishing makes one version the active one; going back is publishing again."""
 
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
 import pytest
-from dirty_equals import IsDatetime, IsStr
+from dirty_equals import IsDatetime, IsPartialDict, IsStr
 from sqlalchemy import select, text
 
 from db.tables import AuditRow
@@ -10,10 +13,12 @@ from server.personas import service as personas
 from server.personas.queries import PersonaNotFound
 from server.personas.service import PersonaArchived
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
+from server.specs.gate import check_spec
+from server.specs.publishing import NothingToGoBackTo
 from server.specs.queries import NoActiveSpec, SpecCorrupted, SpecNotFound, get_spec, list_specs
 from server.specs.runtime import runtime_prompt
-from server.specs.service import NothingToGoBackTo
 from server.specs.shapes import NOTE_LENGTH, Published
 from server.work import AGENT_SCOPES, READ_ONLY, App, Caller, Work
 from tests.conftest import but
@@ -32,7 +37,7 @@ async def con(app: App, caller: Caller, work: Work) -> Registered:
 
 async def publish(work: Work, *versions: str) -> list[Published]:
     return [
-        await specs.publish_spec(work, "con", version, note=f"for {version}")
+        await publishing.publish_spec(work, "con", version, note=f"for {version}")
         for version in versions
     ]
 
@@ -94,9 +99,9 @@ async def test_an_archived_version_published_again_is_the_rollback(work: Work):
 
 async def test_every_publication_is_kept_with_author_time_and_note(con: Registered, work: Work):
     ann = but(work, caller=but(work.caller, name="ann"))
-    await specs.publish_spec(work, "con", "1.0.0", note=" the first \n")
-    await specs.publish_spec(ann, "con", "1.0.1", note="kinder", confirmed="person")
-    await specs.rollback_spec(ann, "con", note="too kind")
+    await publishing.publish_spec(work, "con", "1.0.0", note=" the first \n")
+    await publishing.publish_spec(ann, "con", "1.0.1", note="kinder")
+    await publishing.rollback_spec(ann, "con", note="too kind")
 
     detail = await get_spec(work, "con")
 
@@ -105,7 +110,7 @@ async def test_every_publication_is_kept_with_author_time_and_note(con: Register
             "version": "1.0.0",
             "published_at": IsDatetime(),
             "author": "ann",
-            "confirmed": "caller",
+            "confirmed": "operator",
             "note": "too kind",
             "replaced": "1.0.1",
             "overridden": [],
@@ -114,7 +119,7 @@ async def test_every_publication_is_kept_with_author_time_and_note(con: Register
             "version": "1.0.0",
             "published_at": IsDatetime(),
             "author": "tester",
-            "confirmed": "caller",
+            "confirmed": "operator",
             "note": "the first",
             "replaced": None,
             "overridden": [],
@@ -122,7 +127,29 @@ async def test_every_publication_is_kept_with_author_time_and_note(con: Register
     ]
     assert all(one.published_at.utcoffset() is not None for one in detail.publications)
     (kinder,) = (await get_spec(work, "con", "1.0.1")).publications
-    assert (kinder.author, kinder.confirmed, kinder.replaced) == ("ann", "person", "1.0.0")
+    assert (kinder.author, kinder.confirmed, kinder.replaced) == ("ann", "operator", "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "confirmed"),
+    [
+        ("operator", False, "operator"),
+        ("operator", True, "operator"),
+        ("human", False, "person"),
+        ("agent", True, "person"),
+        ("agent", False, "agent"),
+    ],
+)
+@pytest.mark.usefixtures("con")
+async def test_who_said_yes_is_kept(
+    work: Work, kind: Literal["human", "agent", "operator"], *, asked: bool, confirmed: str
+):
+    somebody = but(work, caller=but(work.caller, kind=kind))
+    agreed = await publishing.foresee_publishing(somebody, "con", "1.0.0") if asked else None
+
+    await publishing.publish_spec(somebody, "con", "1.0.0", note="x", agreed=agreed)
+
+    assert [one.confirmed for one in (await get_spec(work, "con")).publications] == [confirmed]
 
 
 async def test_publishing_is_in_the_audit_log(con: Registered, work: Work):
@@ -136,7 +163,7 @@ async def test_publishing_is_in_the_audit_log(con: Registered, work: Work):
         "replaced": "1.0.0",
         "digest": (await get_spec(work, "con", "1.0.1")).digest,
         "note": "for 1.0.1",
-        "confirmed": "caller",
+        "confirmed": "operator",
         "overridden": [],
     }
 
@@ -155,15 +182,20 @@ async def test_a_note_is_needed_and_has_a_limit(work: Work, note: str, said: str
     await publish(work, "1.0.0")
 
     with pytest.raises(Invalid, match=said):
-        await specs.publish_spec(work, "con", "1.0.1", note=note)
-    with pytest.raises(Invalid, match=said):
-        await specs.publish_spec(work, "con", "1.0.0", note=note)
+        await publishing.publish_spec(work, "con", "1.0.1", note=note)
     assert (await statuses(work))["1.0.0"] == "active"
 
 
 @pytest.mark.usefixtures("con")
+async def test_where_nothing_will_be_recorded_no_note_is_needed(work: Work):
+    await publish(work, "1.0.0")
+
+    assert not (await publishing.publish_spec(work, "con", "1.0.0", note="")).changed
+
+
+@pytest.mark.usefixtures("con")
 async def test_the_longest_note_is_kept_whole(work: Work):
-    await specs.publish_spec(work, "con", "1.0.0", note="王" * NOTE_LENGTH)
+    await publishing.publish_spec(work, "con", "1.0.0", note="王" * NOTE_LENGTH)
 
     assert (await get_spec(work, "con")).publications[0].note == "王" * NOTE_LENGTH
 
@@ -197,13 +229,13 @@ async def test_nothing_of_an_archived_or_unknown_persona_is_published(con: Regis
     await personas.update_persona(work, con.slug, status="archived")
 
     for attempt in (
-        specs.publish_spec(work, con.slug, "1.0.2", note="x"),
-        specs.rollback_spec(work, con.slug, note="x"),
+        publishing.publish_spec(work, con.slug, "1.0.2", note="x"),
+        publishing.rollback_spec(work, con.slug, note="x"),
     ):
         with pytest.raises(PersonaArchived, match="Restore it first"):
             await attempt
     with pytest.raises(PersonaNotFound):
-        await specs.publish_spec(work, "developer-con-999999", "1.0.0", note="x")
+        await publishing.publish_spec(work, "developer-con-999999", "1.0.0", note="x")
     await personas.update_persona(work, con.slug, status="active")
     assert (await get_spec(work, con.slug)).version == "1.0.1"
 
@@ -218,7 +250,7 @@ async def test_publishing_needs_its_scope_and_an_agent_has_it(work: Work):
         with pytest.raises(Forbidden, match="specs:publish"):
             await publish(refused, "1.0.0")
         with pytest.raises(Forbidden, match="specs:publish"):
-            await specs.rollback_spec(refused, "con", note="x")
+            await publishing.rollback_spec(refused, "con", note="x")
     assert set((await statuses(work)).values()) == {"draft"}
     assert (await publish(agent, "1.0.0"))[0].changed
 
@@ -227,8 +259,8 @@ async def test_publishing_needs_its_scope_and_an_agent_has_it(work: Work):
 async def test_rolling_back_returns_to_the_version_before_and_again_to_the_one_after(work: Work):
     await publish(work, "1.0.1", "1.0.0", "1.0.2")
 
-    first = await specs.rollback_spec(work, "con", note="worse")
-    second = await specs.rollback_spec(work, "con", note="better after all")
+    first = await publishing.rollback_spec(work, "con", note="worse")
+    second = await publishing.rollback_spec(work, "con", note="better after all")
 
     assert (first.version, first.replaced) == ("1.0.0", "1.0.2")
     assert (second.version, second.replaced) == ("1.0.2", "1.0.0")
@@ -238,7 +270,7 @@ async def test_rolling_back_returns_to_the_version_before_and_again_to_the_one_a
 async def test_rolling_back_can_name_any_version_that_was_active(work: Work):
     await publish(work, "1.0.0", "1.0.1", "1.0.2")
 
-    back = await specs.rollback_spec(work, "con", "1.0.0", note="two back")
+    back = await publishing.rollback_spec(work, "con", "1.0.0", note="two back")
 
     assert (back.version, back.replaced) == ("1.0.0", "1.0.2")
     assert (await runtime_prompt(work, "con")).trace.persona_spec_version == "1.0.0"
@@ -248,7 +280,7 @@ async def test_rolling_back_can_name_any_version_that_was_active(work: Work):
 async def test_rolling_back_to_the_active_version_changes_nothing(work: Work):
     await publish(work, "1.0.0", "1.0.1")
 
-    again = await specs.rollback_spec(work, "con", "1.0.1", note="x")
+    again = await publishing.rollback_spec(work, "con", "1.0.1", note="x")
 
     assert (again.changed, again.version) == (False, "1.0.1")
 
@@ -257,10 +289,10 @@ async def test_there_is_nothing_to_go_back_to_before_the_second_publication(
     con: Registered, work: Work
 ):
     with pytest.raises(NothingToGoBackTo, match=f"No version of {con.slug} was active before"):
-        await specs.rollback_spec(work, "con", note="x")
+        await publishing.rollback_spec(work, "con", note="x")
     await publish(work, "1.0.0")
     with pytest.raises(NothingToGoBackTo, match="was active before"):
-        await specs.rollback_spec(work, "con", note="x")
+        await publishing.rollback_spec(work, "con", note="x")
     assert (await get_spec(work, "con")).version == "1.0.0"
 
 
@@ -269,11 +301,11 @@ async def test_nobody_goes_back_to_a_draft_or_to_what_there_is_not(work: Work):
     await publish(work, "1.0.0", "1.0.1")
 
     with pytest.raises(NothingToGoBackTo, match=r"1\.0\.2 is a draft and was never active"):
-        await specs.rollback_spec(work, "con", "1.0.2", note="x")
+        await publishing.rollback_spec(work, "con", "1.0.2", note="x")
     with pytest.raises(SpecNotFound):
-        await specs.rollback_spec(work, "con", "9.9.9", note="x")
+        await publishing.rollback_spec(work, "con", "9.9.9", note="x")
     with pytest.raises(Invalid, match="three numbers"):
-        await specs.rollback_spec(work, "con", "latest", note="x")
+        await publishing.rollback_spec(work, "con", "latest", note="x")
     assert (await get_spec(work, "con")).version == "1.0.1"
 
 
@@ -317,3 +349,68 @@ async def test_a_version_changed_by_hand_is_not_published(con: Registered, app: 
 async def test_with_drafts_alone_none_is_active(work: Work):
     with pytest.raises(NoActiveSpec, match=r"Name a version \(1\.0\.2 draft, "):
         await get_spec(work, "con")
+
+
+async def test_the_highest_version_is_foreseen_when_none_is_named(con: Registered, work: Work):
+    await publish(work, "1.0.0")
+
+    foreseen = await publishing.foresee_publishing(work, "con")
+
+    assert foreseen.model_dump(exclude={"published"}) == {
+        "slug": con.slug,
+        "name": "Con",
+        "version": "1.0.2",
+        "active": "1.0.0",
+        "changes": [IsPartialDict(kind="changed", path="constitution")],
+        "failing": [],
+    }
+    assert foreseen.published is not None
+    assert foreseen.published.version == "1.0.0"
+
+
+@pytest.mark.usefixtures("con")
+async def test_a_highest_version_that_was_active_before_is_published_only_by_its_name(work: Work):
+    await publish(work, "1.0.2", "1.0.1")
+
+    with pytest.raises(publishing.NothingToPublish, match="Name the version"):
+        await publishing.foresee_publishing(work, "con")
+    assert (await publishing.foresee_publishing(work, "con", "1.0.2")).version == "1.0.2"
+
+
+@pytest.mark.usefixtures("con")
+async def test_going_back_is_foreseen_however_many_versions_are_higher(work: Work):
+    await publish(work, "1.0.0", "1.0.1")
+    for _ in range(120):
+        await specs.create_spec(work, "con", {})
+
+    foreseen = await publishing.foresee_rollback(work, "con")
+
+    assert (foreseen.version, foreseen.active) == ("1.0.0", "1.0.1")
+
+
+@pytest.mark.parametrize("verb", [publishing.foresee_publishing, publishing.foresee_rollback])
+@pytest.mark.usefixtures("con")
+async def test_who_may_not_publish_is_not_told_what_it_would_do(
+    work: Work, verb: Callable[[Work, str], Awaitable[object]]
+):
+    reader = but(work, caller=but(work.caller, scopes=READ_ONLY))
+
+    with pytest.raises(Forbidden):
+        await verb(reader, "con")
+
+
+@pytest.mark.parametrize("version", ["", " ", "1"])
+@pytest.mark.usefixtures("con")
+async def test_an_empty_version_means_none(work: Work, version: str):
+    await publish(work, "1.0.0", "1.0.1")
+
+    for attempt in (
+        publishing.foresee_publishing(work, "con", version),
+        publishing.foresee_rollback(work, "con", version),
+        publishing.rollback_spec(work, "con", version, note="x"),
+        specs.open_spec(work, "con", version),
+        specs.diff_specs(work, "con", "1.0.0", version),
+        check_spec(work, "con", version),
+    ):
+        with pytest.raises(Invalid, match="version"):
+            await attempt

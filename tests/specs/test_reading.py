@@ -8,6 +8,7 @@ from server.errors import Invalid
 from server.personas import service as personas
 from server.personas.queries import AmbiguousPersona, PersonaNotFound
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
 from server.specs.queries import (
     VERSIONS_NAMED,
@@ -53,9 +54,9 @@ async def test_a_persona_without_a_spec_has_an_empty_list(con: Registered, work:
 
 async def test_a_list_says_all_of_each_version_but_its_text(con: Registered, work: Work):
     await create(work, "con", "1.0.0", "1.0.1")
-    await specs.publish_spec(work, "con", "1.0.0", note="the first")
-    await specs.publish_spec(work, "con", "1.0.1", note="the second")
-    await specs.publish_spec(work, "con", "1.0.0", note="back")
+    await publishing.publish_spec(work, "con", "1.0.0", note="the first")
+    await publishing.publish_spec(work, "con", "1.0.1", note="the second")
+    await publishing.publish_spec(work, "con", "1.0.0", note="back")
 
     listed = await list_specs(work, "con")
 
@@ -75,7 +76,7 @@ async def test_a_list_says_all_of_each_version_but_its_text(con: Registered, wor
             "version": "1.0.0",
             "published_at": IsDatetime(),
             "author": "tester",
-            "confirmed": "caller",
+            "confirmed": "operator",
             "note": "back",
             "replaced": "1.0.1",
             "overridden": [],
@@ -129,7 +130,7 @@ async def test_the_overview_lists_those_with_specs_by_slug_in_pages(
     await personas.register_persona(app, caller, name="Bob", role="developer")
     for slug in (con.slug, eve.slug, ann.slug):
         await create(work, slug, "1.0.10", "1.0.9")
-    await specs.publish_spec(work, con.slug, "1.0.9", note="x")
+    await publishing.publish_spec(work, con.slug, "1.0.9", note="x")
 
     first = await overview(work, limit=2)
     rest = await overview(work, limit=2, after=first.next)
@@ -146,7 +147,7 @@ async def test_the_overview_lists_those_with_specs_by_slug_in_pages(
 @pytest.mark.usefixtures("con")
 async def test_a_version_is_read_whole_and_the_active_one_when_none_is_named(work: Work):
     await create(work, "con", "1.0.0", "2.0.0")
-    await specs.publish_spec(work, "con", "1.0.0", note="x")
+    await publishing.publish_spec(work, "con", "1.0.0", note="x")
 
     active, named = await get_spec(work, "con"), await get_spec(work, "con", " 2.0.0 ")
 
@@ -219,7 +220,7 @@ async def test_a_persona_that_does_not_exist_or_is_not_clear_is_said(
 
 async def test_an_archived_personas_versions_can_still_be_read(con: Registered, work: Work):
     await create(work, con.slug, "1.0.0")
-    await specs.publish_spec(work, con.slug, "1.0.0", note="x")
+    await publishing.publish_spec(work, con.slug, "1.0.0", note="x")
     await personas.update_persona(work, con.slug, status="archived")
 
     assert (await get_spec(work, con.slug)).version == "1.0.0"
@@ -228,7 +229,7 @@ async def test_an_archived_personas_versions_can_still_be_read(con: Registered, 
 
 async def test_a_version_is_found_by_its_address(con: Registered, work: Work):
     await create(work, con.slug, "1.0.0", "1.0.1")
-    await specs.publish_spec(work, con.slug, "1.0.0", note="x")
+    await publishing.publish_spec(work, con.slug, "1.0.0", note="x")
 
     assert (await spec_at(work, con.slug)).version == "1.0.0"
     assert (await spec_at(work, con.slug, "1.0.1")).version == "1.0.1"
@@ -254,7 +255,7 @@ async def test_the_active_and_the_highest_version_are_compared_unless_others_are
     await create(work, "con", "1.0.0", "3.0.0", "2.0.0")
     with pytest.raises(NoActiveSpec):
         await diff_specs(work, "con")
-    await specs.publish_spec(work, "con", "1.0.0", note="x")
+    await publishing.publish_spec(work, "con", "1.0.0", note="x")
 
     unnamed = await diff_specs(work, "con")
     named = await diff_specs(work, "con", "3.0.0", "2.0.0")

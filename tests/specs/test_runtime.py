@@ -10,11 +10,12 @@ from server.personas import service as personas
 from server.personas.queries import AmbiguousPersona, PersonaNotFound
 from server.personas.service import PersonaArchived
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
 from server.specs.becoming import become_persona
 from server.specs.notation import digest
 from server.specs.queries import NoActiveSpec, NoSpec, SpecNotFound, get_spec
-from server.specs.runtime import character_of, compile_version, runtime_prompt
+from server.specs.runtime import character_of, compiled_prompt, runtime_prompt
 from server.specs.shapes import Trace
 from server.work import READ_ONLY, App, Caller, Work
 from tests.conftest import but, operator
@@ -46,7 +47,7 @@ async def con(app: App, caller: Caller) -> Registered:
 async def kind(con: Registered, work: Work) -> Registered:
     """A persona whose active version is 1.0.0."""
     await specs.create_spec(work, con.slug, KIND)
-    await specs.publish_spec(work, con.slug, "1.0.0", note="the first")
+    await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
     return con
 
 
@@ -97,7 +98,7 @@ async def test_a_draft_never_reaches_run_time(con: Registered, work: Work):
     with_a_draft = await runtime_prompt(work, "con")
     assert with_a_draft == before
 
-    await specs.publish_spec(work, con.slug, "1.0.0", note="the first")
+    await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
     published = await runtime_prompt(work, "con")
     await specs.create_spec(work, con.slug, {"version": "9.0.0", "constitution": ["Be rude."]})
     await specs.generate_spec(work, con.slug)
@@ -117,9 +118,9 @@ async def test_with_every_version_archived_it_falls_back(kind: Registered, work:
 
 async def test_what_is_published_runs_from_then_on(kind: Registered, work: Work):
     await specs.create_spec(work, kind.slug, {"constitution": ["Be brief."]})
-    await specs.publish_spec(work, kind.slug, "1.0.1", note="shorter")
+    await publishing.publish_spec(work, kind.slug, "1.0.1", note="shorter")
     second = await runtime_prompt(work, "con")
-    await specs.rollback_spec(work, "con", note="back")
+    await publishing.rollback_spec(work, "con", note="back")
     first = await runtime_prompt(work, "con")
 
     assert (second.trace.persona_spec_version, "Be brief." in second.text) == ("1.0.1", True)
@@ -130,7 +131,7 @@ async def test_a_run_keeps_to_the_version_it_began_with(kind: Registered, work: 
     character = await character_of(work, "con")
     before = character.compiled()
     await specs.create_spec(work, kind.slug, {"constitution": ["Be brief."]})
-    await specs.publish_spec(work, kind.slug, "1.0.1", note="shorter")
+    await publishing.publish_spec(work, kind.slug, "1.0.1", note="shorter")
 
     assert character.compiled() == before
     assert character.compiled(intent="review").trace.persona_spec_version == "1.0.0"
@@ -165,7 +166,7 @@ async def test_what_nobody_can_compile_is_refused_with_and_without_a_spec(
 ):
     await specs.create_spec(work, "con", KIND)
     if published:
-        await specs.publish_spec(work, "con", "1.0.0", note="x")
+        await publishing.publish_spec(work, "con", "1.0.0", note="x")
 
     with pytest.raises(Invalid, match=f"^{next(iter(arguments))}: must"):
         await runtime_prompt(work, "con", **arguments)  # pyright: ignore[reportArgumentType]
@@ -189,15 +190,28 @@ async def test_the_fallback_keeps_to_a_budget_by_cutting_the_skill(work: Work, c
 async def test_one_version_compiles_whatever_its_status(work: Work):
     await specs.create_spec(work, "con", {"constitution": ["Be brief."]})
 
-    draft = await compile_version(work, "con", "1.0.1", variant="compact")
+    draft = await compiled_prompt(work, "con", "1.0.1", variant="compact")
 
     assert (draft.trace.source, draft.trace.persona_spec_version) == ("spec", "1.0.1")
     assert "Be brief." in draft.text
     assert (await runtime_prompt(work, "con")).trace.persona_spec_version == "1.0.0"
     with pytest.raises(SpecNotFound):
-        await compile_version(work, "con", "9.0.0")
+        await compiled_prompt(work, "con", "9.0.0")
     with pytest.raises(Invalid):
-        await compile_version(work, "con", "1.0.1", variant="haiku")
+        await compiled_prompt(work, "con", "1.0.1", variant="haiku")
+
+
+@pytest.mark.usefixtures("kind")
+async def test_without_a_version_what_runs_is_compiled_with_the_intents_to_ask_for(work: Work):
+    module = {"id": "m", "do": "x", "intent_labels": ["Review"]}
+    await specs.create_spec(work, "con", {"procedural_modules": [module]})
+
+    ran = await compiled_prompt(work, "con", variant="compact", budget=900)
+    draft = await compiled_prompt(work, "con", "1.0.1")
+
+    assert ran == await runtime_prompt(work, "con", variant="compact", budget=900)
+    assert ran.known_intents == ["delay", "deploy", "review"]
+    assert draft.known_intents == ["Review"]
 
 
 async def test_an_archived_persona_is_refused_though_its_versions_can_be_tried(
@@ -208,7 +222,7 @@ async def test_an_archived_persona_is_refused_though_its_versions_can_be_tried(
     for attempt in (runtime_prompt(work, kind.slug), become_persona(work, kind.slug)):
         with pytest.raises(PersonaArchived, match="Restore it first"):
             await attempt
-    assert (await compile_version(work, kind.slug, "1.0.0")).text
+    assert (await compiled_prompt(work, kind.slug, "1.0.0")).text
 
 
 async def test_an_unknown_or_ambiguous_persona_is_refused(
@@ -257,7 +271,7 @@ async def test_two_statements_read_what_runs(own_app: App):
     con = await personas.register_persona(own_app, caller, name="Con", role="developer")
     async with own_app.work(caller) as work:
         await specs.create_spec(work, con.slug, KIND)
-        await specs.publish_spec(work, con.slug, "1.0.0", note="x")
+        await publishing.publish_spec(work, con.slug, "1.0.0", note="x")
     executed: list[str] = []
 
     def note(*arguments: object) -> None:
@@ -273,3 +287,17 @@ async def test_two_statements_read_what_runs(own_app: App):
     assert "set_config" in entering
     assert "dramatis.personas" in finding
     assert "dramatis.persona_specs" in reading
+
+
+async def test_a_budget_that_is_too_small_for_what_stays_is_said(con: Registered, work: Work):
+    await specs.create_spec(work, con.slug, {"constitution": ["Be kind to whoever asks."]})
+
+    compiled = await compiled_prompt(work, con.slug, "1.0.0", budget=1)
+    fallback = await compiled_prompt(work, con.slug, budget=1)
+
+    assert compiled.cuts == [
+        "What is never left out has 12 tokens by itself, more than 1.",
+    ]
+    assert fallback.cuts[-1] == (
+        f"What is never left out has {fallback.tokens:,} tokens by itself, more than 1."
+    )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from server.specs.compiler import compile_spec
 from server.specs.document import PersonaSpec
 from server.specs.notation import read_spec
-from server.specs.selection import known_intents, selected_modules
+from server.specs.selection import known_intents, selected_modules, unknown_intent
 from tests.specs import strategies
 
 
@@ -235,3 +235,15 @@ def test_known_intents_are_those_of_active_modules_and_examples():
     )
 
     assert known_intents(spec) == ["outage", "plan", "Review"]
+
+
+@pytest.mark.parametrize("intent", [None, "Outage", " outage ", "CAFE\u0301"])
+def test_an_intent_that_something_has_is_no_mistake(intent: str | None):
+    assert unknown_intent(intent, ["caf\u00e9", "outage"]) is None
+
+
+def test_an_intent_that_nothing_has_is_told_with_those_there_are():
+    assert unknown_intent("outrage", ["Review", "outage"]) == (
+        "No module or example has the intent 'outrage'. Known: Review, outage."
+    )
+    assert unknown_intent("outrage", []) == "No module or example has the intent 'outrage'."

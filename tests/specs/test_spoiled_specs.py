@@ -6,11 +6,12 @@ import psycopg
 import pytest
 
 from server.personas import service as personas
+from server.specs import publishing
 from server.specs import service as specs
 from server.specs.becoming import become_persona
 from server.specs.notation import digest
 from server.specs.queries import SpecCorrupted, get_spec
-from server.specs.runtime import compile_version, runtime_prompt
+from server.specs.runtime import compiled_prompt, runtime_prompt
 from server.work import App
 from tests.conftest import Databases, operator
 from tests.test_migrations import plain
@@ -27,7 +28,7 @@ async def spoiling(own_app: App, databases: Databases) -> tuple[App, str]:
     con = await personas.register_persona(own_app, caller, name="Con", role="developer")
     async with own_app.work(caller) as work:
         await specs.create_spec(work, con.slug, KIND)
-        await specs.publish_spec(work, con.slug, "1.0.0", note="x")
+        await publishing.publish_spec(work, con.slug, "1.0.0", note="x")
         await specs.create_spec(work, con.slug, {"constitution": ["Be sane."]})
     return own_app, plain(databases.url(own_app.database.engine.url.database or "", "postgres"))
 
@@ -82,7 +83,7 @@ async def test_a_spec_changed_by_hand_falls_back_and_says_why(
         logged = [(record.name, record.levelno) for record in caplog.records]
         said = caplog.messages
         become = await become_persona(work, "con", "Mend the clock.")
-        for attempt in (get_spec(work, "con"), compile_version(work, "con", "1.0.0")):
+        for attempt in (get_spec(work, "con"), compiled_prompt(work, "con", "1.0.0")):
             with pytest.raises(SpecCorrupted):
                 await attempt
 
@@ -108,11 +109,36 @@ async def test_a_persona_with_a_spoiled_spec_is_mended_by_publishing_another(
 
     async with app.work(operator(app)) as work:
         with pytest.raises(SpecCorrupted):
-            await specs.publish_spec(work, "con", "1.0.0", note="x")
-        published = await specs.publish_spec(work, "con", "1.0.1", note="mended")
+            await publishing.publish_spec(work, "con", "1.0.0", note="x")
+        published = await publishing.publish_spec(work, "con", "1.0.1", note="mended")
         ran = await runtime_prompt(work, "con")
         with pytest.raises(SpecCorrupted):
-            await specs.rollback_spec(work, "con", note="x")
+            await publishing.rollback_spec(work, "con", note="x")
 
     assert (published.replaced, published.changed) == ("1.0.0", True)
     assert ran.trace.persona_spec_version == "1.0.1"
+
+
+async def test_what_is_asked_about_a_spoiled_version_leaves_out_what_cannot_be_read(
+    spoiling: tuple[App, str],
+):
+    app, url = spoiling
+    spoil(url, "document = '{}'")
+
+    async with app.work(operator(app)) as work:
+        foreseen = await publishing.foresee_publishing(work, "con", "1.0.1")
+        published = await publishing.publish_spec(
+            work, "con", "1.0.1", note="mend", agreed=foreseen
+        )
+
+    assert (foreseen.active, foreseen.changes, published.replaced) == ("1.0.0", [], "1.0.0")
+
+
+async def test_a_spoiled_version_gives_no_examples_to_a_generated_one(spoiling: tuple[App, str]):
+    app, url = spoiling
+    spoil(url, "document = '{}'")
+
+    async with app.work(operator(app)) as work:
+        draft = await specs.generate_spec(work, "con")
+
+    assert (draft.version, draft.sources) == ("1.0.2", ["name and role"])

@@ -6,6 +6,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from server.personas import service as personas
 from server.personas.shapes import Registered
+from server.specs import publishing
 from server.specs import service as specs
 from server.work import App, Caller, Work
 
@@ -121,7 +122,7 @@ async def test_the_database_itself_refuses_what_no_version_can_be(
 @pytest.mark.usefixtures("con")
 async def test_the_application_cannot_rewrite_the_history(work: Work, statement: str):
     await create(work, "1.0.0")
-    await specs.publish_spec(work, "con", "1.0.0", note="x")
+    await publishing.publish_spec(work, "con", "1.0.0", note="x")
 
     with pytest.raises(ProgrammingError, match="permission denied for table spec_publications"):
         async with work.session.begin_nested():
@@ -132,7 +133,7 @@ async def test_the_application_cannot_rewrite_the_history(work: Work, statement:
 async def test_a_publication_is_of_a_version_that_there_is(work: Work):
     insert = text(
         "INSERT INTO dramatis.spec_publications (spec_id, author, confirmed, note)"
-        " VALUES (2147483647, '', '', '')"
+        " VALUES (2147483647, '', 'agent', '')"
     )
 
     with pytest.raises(IntegrityError, match="fk_spec_publications_tenant_id_spec_id"):

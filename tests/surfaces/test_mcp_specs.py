@@ -24,7 +24,7 @@ from mcp.types import (
 from server import access
 from server.personas import service as personas
 from server.personas.shapes import Registered
-from server.specs import gate, service
+from server.specs import gate, publishing, service
 from server.specs.notation import read_spec
 from server.surfaces.mcp.server import build
 from server.work import App, Caller
@@ -105,7 +105,7 @@ async def publish(app: App, caller: Caller, version: str, principle: str | None 
             await service.create_spec(
                 work, "con", {"version": version, "constitution": [principle]}
             )
-        await service.publish_spec(work, "con", version, note="by the operator")
+        await publishing.publish_spec(work, "con", version, note="by the operator")
 
 
 async def check_kindness(app: App, caller: Caller, *, words: str = "be honest") -> None:
@@ -228,7 +228,7 @@ async def test_versions_are_read_and_compared(client: Client, app: App, caller: 
             "version": "1.0.0",
             "published_at": IsDatetime(iso_string=True),
             "author": "tester",
-            "confirmed": "caller",
+            "confirmed": "operator",
             "note": "by the operator",
             "replaced": None,
             "overridden": [],
@@ -267,7 +267,7 @@ async def test_a_person_who_accepts_publishes(
         "digest": IsStr(),
         "overridden": [],
     }
-    assert publication["confirmed"] == "the person, asked by the client"
+    assert publication["confirmed"] == "person"
     assert publication["author"] == IsStr(regex=".+ via mcp")
     (message,) = person.asked
     assert message.replace(kind.slug, "SLUG") == snapshot("""\
@@ -400,7 +400,7 @@ async def test_where_nobody_can_be_asked_a_yes_has_to_be_passed_on(
     published = await called(client, "publish_persona_spec", **arguments, confirm=True)
     assert published["changed"] is True
     spec = await called(client, "get_persona_spec", persona="con")
-    assert spec["last_published"]["confirmed"] == "the calling agent"
+    assert spec["last_published"]["confirmed"] == "agent"
 
 
 @pytest.mark.parametrize(
@@ -594,6 +594,23 @@ async def test_what_a_budget_leaves_out_is_said(con: Registered, client: Client)
     prompt, proof = texts(result)
     assert "second" not in prompt
     assert proof.endswith("Left out of the spec to stay under 150 tokens: modules second.")
+
+
+@pytest.mark.usefixtures("kind")
+async def test_an_intent_that_means_nothing_is_told_with_those_there_are(client: Client):
+    module = {"id": "m", "do": "x", "intent_labels": ["review"]}
+    await called(
+        client, "create_persona_spec", persona="con", spec={"procedural_modules": [module]}
+    )
+    line = {"persona": "con", "version": "1.0.1"}
+
+    mistyped = await client.call_tool("compile_persona_prompt", {**line, "intent": "reveiw"})
+    meant = await client.call_tool("compile_persona_prompt", {**line, "intent": "Review"})
+
+    assert texts(mistyped)[1].endswith(
+        " tokens. No module or example has the intent 'reveiw'. Known: review."
+    )
+    assert texts(meant)[1].endswith(" tokens.")
 
 
 @pytest.mark.usefixtures("kind")

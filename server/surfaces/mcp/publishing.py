@@ -23,9 +23,9 @@ from server.specs.shapes import Prospect
 from server.surfaces.mcp.toolset import Ctx, refusals, use_case
 
 if TYPE_CHECKING:
-    from server.specs import gate
+    from server.specs import publishing
 else:
-    gate = Late("server.specs.gate")
+    publishing = Late("server.specs.publishing")
 
 FAILING_SHOWN = 5
 CHANGES_SHOWN = 8
@@ -41,23 +41,21 @@ class Answer(BaseModel):
     publish: bool = Field(default=True, description="Make it the active version")
 
 
-async def foresee(
-    ctx: Ctx, persona: str, version: str, note: str, override_checks: bool
-) -> Prospect:
+async def foresee(ctx: Ctx, persona: str, version: str, override_checks: bool) -> Prospect:
     """Refuse what would be refused anyway before anybody is asked."""
+    # An agent's word for a person's yes is enough to publish, and not to override checks.
+    override = override_checks and can_ask(ctx)
     with refusals():
         async with use_case(ctx) as work:
-            # An agent's word for it that a person said yes is enough to publish, and not enough
-            # to publish what fails its checks.
-            return await gate.foresee_publishing(
-                work, persona, version, note=note, override_checks=override_checks and can_ask(ctx)
+            return await publishing.foresee_publishing(
+                work, persona, version, override_checks=override
             )
 
 
 async def ask(
     ctx: Ctx, prospect: Annotated[Prospect, Resolve(foresee)], note: str, confirm: bool
 ) -> Answer | Elicit[Answer]:
-    if prospect.active == prospect.version:
+    if prospect.changes_nothing:
         return Answer()
     if can_ask(ctx):
         return Elicit(question(prospect, note), Answer)
@@ -81,10 +79,6 @@ def can_ask(ctx: Ctx) -> bool:
     capabilities = ctx.client_capabilities
     asking = capabilities.elicitation if capabilities else None
     return asking is not None and (asking.form is not None or asking.url is None)
-
-
-def confirmed_by(ctx: Ctx) -> str:
-    return "the person, asked by the client" if can_ask(ctx) else "the calling agent"
 
 
 def agreed(prospect: Prospect, answer: ElicitationResult[Answer]) -> None:
@@ -118,7 +112,8 @@ def question(prospect: Prospect, note: str) -> str:
     ]
     if changes := prospect.changes:
         more = f" and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
-        lines.append(f"Changes: {_line(', '.join(changes[:CHANGES_SHOWN]))}{more}.")
+        paths = ", ".join(change.path for change in changes[:CHANGES_SHOWN])
+        lines.append(f"Changes: {_line(paths)}{more}.")
     if count := len(prospect.failing):
         lines.append(f"{count} {'check fails' if count == 1 else 'checks fail'}; yes overrides:")
         lines += [f"- {_line(failure)}" for failure in prospect.failing[:FAILING_SHOWN]]

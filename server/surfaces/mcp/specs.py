@@ -22,7 +22,7 @@ from server.specs.shapes import (
 )
 from server.surfaces.mcp.arguments import OrNothing, Who
 from server.surfaces.mcp.notices import spec_published, spec_stored
-from server.surfaces.mcp.publishing import Answered, Foreseen, agreed, can_ask, confirmed_by
+from server.surfaces.mcp.publishing import Answered, Foreseen, agreed, can_ask
 from server.surfaces.mcp.toolset import (
     ADDS,
     LONG_RESULT,
@@ -37,10 +37,12 @@ from server.surfaces.mcp.toolset import (
 )
 
 if TYPE_CHECKING:
-    from server.specs import queries, runtime, service
+    from server.specs import publishing, queries, runtime, selection, service
 else:
+    publishing = Late("server.specs.publishing")
     queries = Late("server.specs.queries")
     runtime = Late("server.specs.runtime")
+    selection = Late("server.specs.selection")
     service = Late("server.specs.service")
 
 
@@ -155,14 +157,13 @@ async def publish_persona_spec(
     with refusals():
         agreed(prospect, answer)
         async with use_case(ctx) as work:
-            published = await service.publish_spec(
+            published = await publishing.publish_spec(
                 work,
                 prospect.slug,
                 version,
                 note=note,
-                confirmed=confirmed_by(ctx),
                 override_checks=override_checks,
-                expected=prospect if can_ask(ctx) else None,
+                agreed=prospect if can_ask(ctx) else None,
             )
     if published.changed:
         await spec_published(ctx, published.slug)
@@ -187,19 +188,20 @@ async def compile_persona_prompt(
     """
     with refusals():
         async with use_case(ctx) as work:
-            wanted = {"intent": intent or None, "query": query or None}
-            if version:
-                compiled = await runtime.compile_version(
-                    work, persona, version, **wanted, variant=variant, budget=budget
-                )
-            else:
-                compiled = await runtime.runtime_prompt(
-                    work, persona, **wanted, variant=variant, budget=budget
-                )
-    return proven(compiled.trace, compiled.text, _proof(compiled))
+            compiled = await runtime.compiled_prompt(
+                work,
+                persona,
+                version or None,
+                intent=intent or None,
+                query=query or None,
+                variant=variant,
+                budget=budget,
+            )
+    unknown = selection.unknown_intent(intent or None, compiled.known_intents)
+    return proven(compiled.trace, compiled.text, _proof(compiled, unknown))
 
 
-def _proof(compiled: Compiled) -> str:
+def _proof(compiled: Compiled, unknown: str | None) -> str:
     trace = compiled.trace
     source = (
         f"spec {trace.persona_spec_version} of {compiled.slug}, document"
@@ -208,7 +210,7 @@ def _proof(compiled: Compiled) -> str:
         else f"settings and skill.md of {compiled.slug} ({trace.reason})"
     )
     line = f"Source: {source}, prompt {trace.digest[:12]}, about {compiled.tokens:,} tokens."
-    return " ".join([line, *compiled.cuts])
+    return " ".join([line, *compiled.cuts, *([unknown] if unknown else [])])
 
 
 TOOLSET = Toolset(
