@@ -38,8 +38,7 @@ def edited(
         while True:
             click.edit(filename=file)
             try:
-                with file.open("rb") as source:
-                    after = text_of(source)
+                after = _left(file)
                 return act(after) if after != text else None
             except again as error:
                 if not is_terminal(sys.stdin):
@@ -47,6 +46,15 @@ def edited(
                 report(error, as_json=False)
                 if not click.confirm("Edit it again?", default=True, err=True):
                     raise click.exceptions.Exit(1) from None
+
+
+def _left(file: Path) -> str:
+    try:
+        with file.open("rb") as source:
+            return text_of(source)
+    except OSError as error:
+        reason = (error.strerror or "the disk refused").lower()
+        raise Invalid(f"What the editor left cannot be read: {reason}.") from error
 
 
 def text_of(source: IO[bytes], largest: int = LARGEST_READ) -> str:
@@ -74,9 +82,10 @@ def _draft(stem: str, suffix: str, text: str) -> Generator[Path, None, None]:
     try:
         yield file
     except BaseException:
-        if file.exists() and file.read_bytes() != text.encode():
+        if file.is_file() and file.read_bytes() != text.encode():
             click.echo(f"What you wrote is kept in {file}", err=True)
             raise
-        file.unlink(missing_ok=True)
+        if not file.is_dir():
+            file.unlink(missing_ok=True)
         raise
     file.unlink(missing_ok=True)

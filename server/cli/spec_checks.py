@@ -38,7 +38,8 @@ def check(
 ) -> None:
     """Run, set or show a persona's checks.
 
-    They run against a version, and exit code 4 says that it fails. They come as YAML or JSON: what the prompt must contain, its sections, its size.
+    They run against a version, and exit code 4 says that it fails. They come as YAML or JSON:
+    what the prompt must contain, its sections, its size.
     """
     acts = sum((source is not None, clear, only_show))
     if acts > 1 or (acts and version is not None):

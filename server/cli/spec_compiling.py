@@ -51,8 +51,9 @@ def compile_(
 ) -> None:
     """Print the prompt that a spec compiles to.
 
-    Without VERSION it is what the persona runs with now; with --file, nothing is stored. Standard output is the prompt alone, so that its SHA-256 is the digest; what it was made from
-    and what was left out go to standard error. A file needs no database.
+    Without VERSION it is what the persona runs with now; with --file, nothing is stored. Standard
+    output is the prompt alone, so that its SHA-256 is the digest; what it was made from and what
+    was left out go to standard error. A file needs no database.
     """
     if (persona is None) == (file is None):
         raise click.UsageError("Give either a PERSONA or --file.")

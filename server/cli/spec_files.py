@@ -111,7 +111,8 @@ def example(given: Given, name: str | None) -> None:
 def new(given: Given, persona: str, file: IO[bytes] | None, example: str | None) -> None:
     """Store a draft of a spec.
 
-    FILE is YAML or JSON; - is input. Without FILE and --example, your editor opens on an outline. Nothing runs with a draft.
+    FILE is YAML or JSON; - is input. Without FILE and --example, your editor opens on an outline.
+    Nothing runs with a draft.
     """
     if file is not None and example is not None:
         raise click.UsageError("Give either a FILE or --example.")

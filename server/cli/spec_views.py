@@ -145,7 +145,8 @@ def published(published: Published) -> str:
 
 def report(report: CheckReport) -> str:
     if not report.outcomes:
-        return f"{report.slug} has no checks. `dramatis spec check {report.slug} --set FILE`"
+        remedy = f"`dramatis spec check {report.slug} --set FILE` gives it some."
+        return f"{report.slug} has no checks. {remedy}"
     rows = [
         (one.name, "passed" if one.passed else "failed", "; ".join(one.failures))
         for one in report.outcomes

@@ -1,4 +1,4 @@
-"""A first spec from what is known of a persona. Made by rules, not by a model: it invents nothing."""
+"""A first spec from what is known of a persona, by rules and not by a model: it invents nothing."""
 
 import re
 from collections.abc import Iterator, Sequence

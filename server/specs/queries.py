@@ -54,13 +54,18 @@ class SpecCorrupted(Conflict):
 async def overview(
     work: Work, *, after: str | None = None, limit: int = VERSIONS_LISTED
 ) -> SpecListing:
-    """List the personas that have specs, by slug, with the versions that matter.
+    """List the active personas that have specs, by slug, with the versions that matter.
 
     Args:
         after: list the slugs behind this one.
     """
     asked = parse(Overview, after=after, limit=limit)
-    query = _counted().order_by(PersonaRow.slug).limit(asked.limit + 1)
+    query = (
+        _counted()
+        .where(PersonaRow.status == "active")
+        .order_by(PersonaRow.slug)
+        .limit(asked.limit + 1)
+    )
     if asked.after:
         query = query.where(PersonaRow.slug > asked.after)
     rows = [PersonaSpecs(**row) for row in (await work.session.execute(query)).mappings()]

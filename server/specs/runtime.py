@@ -166,7 +166,7 @@ class FromSettings:
         variant: str = "baseline",
         budget: int | None = None,
     ) -> Compiled:
-        """Put settings and skill together. Intent, query and variant have nothing to choose from."""
+        """Put settings and skill together; intent, query and variant have nothing to choose from."""
         parse(PlanRequest, intent=intent, query=query, variant=variant, budget=budget)
         text, cuts = self._text(self.skill), list[str]()
         over = 0 if budget is None else size_bytes(text) - budget * BYTES_PER_TOKEN

@@ -397,3 +397,14 @@ def test_a_schema_that_cannot_be_written_is_a_failure(offline: Cli):
         "failed",
         f"Could not open file '{file}': No such file or directory",
     )
+
+
+@pytest.mark.parametrize("script", ['rm "$1"', 'rm "$1"; mkdir "$1"'])
+def test_an_editor_that_leaves_no_file_is_a_refusal_and_no_crash(con: Cli, script: str):
+    con.said("spec", "new", "con", "-", stdin=PLAIN)
+
+    result = con.run("spec", "edit", "con", env=editor(con, script))
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: What the editor left cannot be read: ")
+    assert len(con.answer("spec", "list", "con")["versions"]) == 1

@@ -374,7 +374,7 @@ def test_compiling_takes_either_a_persona_or_a_file(offline: Cli, line: str):
 
 def test_checks_are_set_shown_run_and_removed(two: Cli):
     assert two.said("spec", "check", "con") == snapshot(
-        "developer-con-1 has no checks. `dramatis spec check developer-con-1 --set FILE`\n"
+        "developer-con-1 has no checks. `dramatis spec check developer-con-1 --set FILE` gives it some.\n"
     )
     nothing = two.run("spec", "check", "con", "--show")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == snapshot(

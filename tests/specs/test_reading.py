@@ -225,6 +225,7 @@ async def test_an_archived_personas_versions_can_still_be_read(con: Registered, 
 
     assert (await get_spec(work, con.slug)).version == "1.0.0"
     assert (await numbered(work, con.slug))[0] == ["1.0.0"]
+    assert con.slug not in [one.slug for one in (await overview(work)).personas]
 
 
 async def test_a_version_is_found_by_its_address(con: Registered, work: Work):
