@@ -1,8 +1,10 @@
 """`dramatis spec publish` and `rollback`: which version runs."""
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -14,7 +16,8 @@ from server.late import Late
 
 if TYPE_CHECKING:
     from server.specs import publishing
-    from server.specs.shapes import Prospect
+    from server.specs.shapes import Prospect, Published
+    from server.work import Work
 else:
     publishing = Late("server.specs.publishing")
 
@@ -50,27 +53,9 @@ def publish(
     The one before becomes archived. On a terminal you see what it replaces and are asked.
     Elsewhere --note is enough.
     """
-    _note_can_be_had(note)
-    asking = not yes and is_terminal(sys.stdin)
-    prospect = in_work(
-        given,
-        lambda work: publishing.foresee_publishing(
-            work, persona, version, override_checks=override_checks or asking
-        ),
-    )
-    why = _asked(prospect, note, asking=asking)
-    published = in_work(
-        given,
-        lambda work: publishing.publish_spec(
-            work,
-            prospect.slug,
-            prospect.version,
-            note=why,
-            override_checks=override_checks or asking,
-            agreed=prospect,
-        ),
-    )
-    show(given, published, spec_views.published(published))
+    foresee = partial(publishing.foresee_publishing, reference=persona, version=version)
+    decision = _Decision(note, override_checks=override_checks, yes=yes)
+    _make_active(given, foresee, publishing.publish_spec, decision)
 
 
 @click.command(cls=Command)
@@ -87,32 +72,62 @@ def rollback(
     yes: bool,
 ) -> None:
     """Publish the version from before again."""
-    _note_can_be_had(note)
-    asking = not yes and is_terminal(sys.stdin)
-    prospect = in_work(
-        given,
-        lambda work: publishing.foresee_rollback(
-            work, persona, version, override_checks=override_checks or asking
-        ),
-    )
-    why = _asked(prospect, note, asking=asking)
+    foresee = partial(publishing.foresee_rollback, reference=persona, version=version)
+    decision = _Decision(note, override_checks=override_checks, yes=yes)
+    _make_active(given, foresee, publishing.rollback_spec, decision)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What was decided on the command line already."""
+
+    note: str | None
+    _: KW_ONLY
+    override_checks: bool
+    yes: bool
+
+
+class _Act(Protocol):
+    """`publish_spec` or `rollback_spec`."""
+
+    def __call__(
+        self,
+        work: "Work",
+        reference: str,
+        version: str,
+        *,
+        note: str,
+        override_checks: bool,
+        agreed: "Prospect",
+    ) -> "Awaitable[Published]": ...
+
+
+class _Foresee(Protocol):
+    """What foresees that, for a persona and a version."""
+
+    def __call__(self, work: "Work", *, override_checks: bool) -> "Awaitable[Prospect]": ...
+
+
+def _make_active(given: Given, foresee: _Foresee, act: _Act, decision: _Decision) -> None:
+    """Show what would be done to whoever is there, and do just that."""
+    if decision.note is None and not is_terminal(sys.stdin):
+        raise click.UsageError("Missing option '--note'.")
+    asking = not decision.yes and is_terminal(sys.stdin)
+    override = decision.override_checks or asking
+    prospect = in_work(given, lambda work: foresee(work, override_checks=override))
+    note = _asked(prospect, decision.note, asking=asking)
     published = in_work(
         given,
-        lambda work: publishing.rollback_spec(
+        lambda work: act(
             work,
             prospect.slug,
             prospect.version,
-            note=why,
-            override_checks=override_checks or asking,
+            note=note,
+            override_checks=override,
             agreed=prospect,
         ),
     )
     show(given, published, spec_views.published(published))
-
-
-def _note_can_be_had(note: str | None) -> None:
-    if note is None and not is_terminal(sys.stdin):
-        raise click.UsageError("Missing option '--note'.")
 
 
 def _asked(prospect: "Prospect", note: str | None, *, asking: bool) -> str:

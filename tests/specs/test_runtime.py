@@ -1,6 +1,7 @@
 """What a persona runs with now, and the proof of it; what happens when its spec cannot be used."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -162,14 +163,14 @@ async def test_intent_query_variant_and_budget_reach_the_compiler(work: Work):
 @pytest.mark.parametrize("published", [True, False])
 @pytest.mark.usefixtures("con")
 async def test_what_nobody_can_compile_is_refused_with_and_without_a_spec(
-    work: Work, arguments: dict[str, str], published: bool
+    work: Work, arguments: dict[str, Any], published: bool
 ):
     await specs.create_spec(work, "con", KIND)
     if published:
         await publishing.publish_spec(work, "con", "1.0.0", note="x")
 
     with pytest.raises(Invalid, match=f"^{next(iter(arguments))}: must"):
-        await runtime_prompt(work, "con", **arguments)  # pyright: ignore[reportArgumentType]
+        await runtime_prompt(work, "con", **arguments)
 
 
 @pytest.mark.usefixtures("con")

@@ -47,9 +47,10 @@ else:
 
 
 def _object_or_text(value: Any) -> Any:
-    if not isinstance(value, dict | str):
-        raise ValueError("must be an object, or text in YAML or JSON")  # for pydantic
-    return value  # pyright: ignore[reportUnknownVariableType]  # checked by the type it is for
+    """Refuse anything else in a sentence; a union would say what each of its members misses."""
+    if type(value) not in (dict, str):
+        raise ValueError("must be an object, or text in YAML or JSON")
+    return value
 
 
 ActiveVersion = Annotated[str, OrNothing, Field(description="The active one if left out.")]
