@@ -168,7 +168,7 @@ async def _totals(work: Work) -> Totals:
     rows = await work.session.execute(
         select(PersonaRow.status, func.count()).group_by(PersonaRow.status)
     )
-    counts: dict[str, int] = {status: count for status, count in rows}  # noqa: C416  # `dict(rows)` has no types
+    counts = {str(status): int(count) for status, count in rows}
     return Totals(active=counts.get("active", 0), archived=counts.get("archived", 0))
 
 
