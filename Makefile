@@ -14,11 +14,12 @@ help:  ## List the targets.
 install: $(INSTALLED)  ## Set up .venv with the command at .venv/bin/dramatis.
 
 # pip byte-compiles what it installs; our own modules are compiled here. Without that a
-# start of the server takes twice as long.
+# start of the server takes twice as long. The pins are complete, so pip resolves nothing: older
+# ones refuse `coverage[toml]`, pinned without its extra, once a newer coverage is out.
 $(INSTALLED): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Dramatis needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --compile -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --compile -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q server db
 	@touch $@
