@@ -48,7 +48,7 @@ bench: $(INSTALLED)  ## Print ratios against raw baselines measured in the same 
 
 lock:  ## Compile requirements/*.txt from pyproject.toml (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/core.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --group dev -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --all-extras --group dev -o requirements/dev.txt
 
 clean:  ## Remove what the targets above made.
 	rm -rf $(VENV) .demo dist build

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from server.errors import parse
+from server.markdown import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.personas import assets
 from server.personas.files import entries
 from server.personas.shapes import Task
 from server.rendering import render
-from server.specs.layout import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.specs.runtime import NOTE_ROOM, Character, FromSpec, beginning, character_of, cut
 from server.specs.shapes import BecomePrompt, Compiled
 from server.work import Work

@@ -12,18 +12,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from server.errors import parse
+from server.markdown import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.specs.document import Example, Module, PersonaSpec
-from server.specs.layout import (
-    BYTES_PER_TOKEN,
-    bullets,
-    fenced,
-    item,
-    labelled,
-    numbered,
-    outline,
-    size_bytes,
-    tokens,
-)
+from server.specs.layout import bullets, item, labelled, numbered, outline
 from server.specs.selection import chosen_anti_examples, chosen_examples, merged, selected_modules
 from server.specs.shapes import (
     SECTIONS,

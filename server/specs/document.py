@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from server.markdown import without_margins
 from server.personas.shapes import one_line, prose
 
 EXAMPLES = 30
@@ -37,16 +38,6 @@ LARGEST_INTEGER = 2**63 - 1
 LARGEST_PART = 2**31 - 1
 
 _STRICT = r"(0|[1-9][0-9]{0,9})(\.(0|[1-9][0-9]{0,9})){2}"
-
-
-def without_margins(text: str) -> str:
-    """Drop blank lines in front and blanks at the end; an only line is trimmed on both sides."""
-    trimmed = text.strip()
-    if len(trimmed.splitlines()) < 2:
-        return trimmed
-    front = text[: text.index(trimmed)]
-    # Whatever character may stand behind it, the last line of what is blank in front is an indent.
-    return f"{front}|".splitlines()[-1][:-1] + trimmed
 
 
 def _trimmed(value: object) -> object:

@@ -4,37 +4,9 @@ What comes from a spec never begins at the left margin: lists indent it, and exa
 By CommonMark a heading, a rule or an open fence within a list item ends with the item.
 """
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
-
-from server.specs.document import without_margins
-
-# A rough average that counts other scripts than ASCII for more. It protects a context window; it
-# bills nobody.
-BYTES_PER_TOKEN = 4
-
-
-def tokens(text: str) -> int:
-    """Estimate the tokens of a text."""
-    return math.ceil(size_bytes(text) / BYTES_PER_TOKEN)
-
-
-def size_bytes(text: str) -> int:
-    return len(text.encode())
-
-
-def fenced(text: str) -> str:
-    """Fence a text so that nothing in it can close the fence; a blank one is left out."""
-    if not text.strip():
-        return ""
-    # Nearly every text has none, and that is found much faster than how long they are.
-    runs: list[str] = re.findall(r"`{3,}", text) if "```" in text else []
-    fence = "`" * (max(map(len, runs), default=2) + 1)
-    body = "\n".join(without_margins(text).splitlines())
-    return f"{fence}text\n{body}\n{fence}"
 
 
 def item(text: str, marker: str = "- ") -> str:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from db.tables import PersonaRow, PersonaSpecRow
 from server.errors import parse
+from server.markdown import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.personas import assets
 from server.personas.files import read_file
 from server.personas.queries import the_persona
 from server.personas.service import refuse_archived
 from server.specs.compiler import compile_spec, left_out, over_budget
 from server.specs.document import PersonaSpec
-from server.specs.layout import BYTES_PER_TOKEN, fenced, size_bytes, tokens
 from server.specs.notation import digest
 from server.specs.queries import SpecCorrupted, active_row, loaded, the_version
 from server.specs.selection import known_intents

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from server.markdown import size_bytes
 from server.specs.compiler import compile_spec
-from server.specs.layout import size_bytes
 from server.specs.notation import canonical, read_spec
 from server.specs.shapes import PromptPlan
 from tests.benchmarks.large_spec import INTENTS, LENGTHS, QUERY, grown_spec, large_spec

@@ -3,9 +3,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from server.markdown import fenced, tokens
 from server.specs.compiler import FORMS, compile_spec
 from server.specs.document import PersonaSpec
-from server.specs.layout import bullets, fenced, item, labelled, numbered, outline, tokens
+from server.specs.layout import bullets, item, labelled, numbered, outline
 from server.specs.notation import read_spec
 from server.specs.shapes import SECTIONS, PromptPlan
 from tests.specs import strategies
