@@ -4,18 +4,38 @@ from db.base import Base
 from db.tables.audit import AuditRow
 from db.tables.personas import PersonaRow, RoleRow, SkillVersionRow
 from db.tables.specs import ChecksRow, PersonaSpecRow, PublicationRow
+from db.tables.standards import (
+    ApprovedFileRow,
+    DecisionRow,
+    PassageRow,
+    PostingRow,
+    ProjectRow,
+    ProposalRow,
+    RevisionRow,
+    StandardRow,
+    StandardUseRow,
+)
 from db.tables.tenants import TenantRow
 
 metadata = Base.metadata
 
 __all__ = [
+    "ApprovedFileRow",
     "AuditRow",
     "ChecksRow",
+    "DecisionRow",
+    "PassageRow",
     "PersonaRow",
     "PersonaSpecRow",
+    "PostingRow",
+    "ProjectRow",
+    "ProposalRow",
     "PublicationRow",
+    "RevisionRow",
     "RoleRow",
     "SkillVersionRow",
+    "StandardRow",
+    "StandardUseRow",
     "TenantRow",
     "metadata",
 ]
