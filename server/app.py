@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from platform import node
 
 import anyio.to_thread
 import psycopg.errors
@@ -20,7 +21,8 @@ from server import access
 from server.errors import Forbidden, Unavailable
 from server.rendering import environment
 from server.settings import Settings, forget_libpq_environment
-from server.work import App, DatabaseUnavailable
+from server.standards.projects import find_place
+from server.work import App, DatabaseUnavailable, Embedding
 
 OLDEST_POSTGRES = 16
 ATTACH_TIMEOUT_S = 8
@@ -93,7 +95,16 @@ async def open_app(settings: Settings) -> AsyncGenerator[App]:
             prompt_tokens=settings.prompt_tokens,
             skill_template=settings.skill_template,
             tenant_id=tenant_id,
+            place=find_place(settings, host="" if attached.embedded else node()),
+            embedding=_embedding(settings),
         )
+
+
+def _embedding(settings: Settings) -> Embedding | None:
+    if settings.embedding_model is None:
+        return None
+    key = settings.embedding_key.get_secret_value() if settings.embedding_key else None
+    return Embedding(settings.embedding_model, settings.embedding_url, key)
 
 
 @asynccontextmanager

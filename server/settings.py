@@ -2,7 +2,7 @@
 
 import os
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
@@ -30,6 +30,25 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _project(path: Path) -> Path:
+    try:
+        path = path.resolve()
+    except RuntimeError:
+        # A circle of symbolic links.
+        raise ValueError("must be a folder that there is") from None
+    path = _folder(path)
+    if is_everything(path):
+        raise ValueError("must be a project's folder, not the home directory or /")
+    return path
+
+
+def _inside(text: str) -> str:
+    folder = PurePosixPath(text)
+    if folder.is_absolute() or ".." in folder.parts or not folder.parts or "\\" in text:
+        raise ValueError("must be a folder below the project's root, like .agent-os/standards")
+    return folder.as_posix()
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -43,6 +62,17 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def is_everything(path: Path) -> bool:
+    """Tell whether a folder holds all that a person has, and so is no project."""
+    return path in (Path(path.anchor), Path.home().resolve())
+
+
+def client_project() -> Path | None:
+    """Return the project that the client says it works in; Claude Code sets this for its servers."""
+    named = os.environ.get("CLAUDE_PROJECT_DIR")
+    return Path(named) if named else None
+
+
 def forget_libpq_environment() -> None:
     """Take libpq's PG* variables out of this process.
 
@@ -53,6 +83,10 @@ def forget_libpq_environment() -> None:
         del os.environ[name]
 
 
+def default_data_root() -> Path:
+    return user_data_path("dramatis", appauthor=False)
+
+
 class Settings(BaseSettings):
     """Settings, read once at start from `DRAMATIS_*`; a command line flag wins over them."""
 
@@ -61,7 +95,7 @@ class Settings(BaseSettings):
     )
 
     data_root: AbsolutePath = Field(
-        default_factory=lambda: user_data_path("dramatis", appauthor=False),
+        default_factory=default_data_root,
         description="Folder of the personas' files and of the embedded database.",
     )
     database_url: SecretStr | None = Field(
@@ -85,6 +119,30 @@ class Settings(BaseSettings):
     )
     prompt_tokens: int = Field(
         default=8000, ge=500, description="Ceiling of a persona's prompt, in tokens."
+    )
+    project_root: Annotated[AbsolutePath, AfterValidator(_project)] | None = Field(
+        default=None,
+        description="Project whose standards are meant; else `CLAUDE_PROJECT_DIR`, else the nearest"
+        " folder upwards with `.git` or `.agent-os`.",
+    )
+    standards_root: Annotated[str, AfterValidator(_inside)] = Field(
+        default=".agent-os/standards", description="Folder of the standards, in the project."
+    )
+    standards_library: Annotated[AbsolutePath, AfterValidator(_folder)] | None = Field(
+        default=None,
+        description="Folder of read-only standards for every project: `universal/{domain}` and"
+        " `languages/{language}`.",
+    )
+    embedding_model: str | None = Field(
+        default=None,
+        description="For search by meaning: folder of an ONNX model, or the model's name at"
+        " `EMBEDDING_URL`.",
+    )
+    embedding_url: str | None = Field(
+        default=None, description="OpenAI-compatible endpoint of embeddings, ending in `/v1`."
+    )
+    embedding_key: SecretStr | None = Field(
+        default=None, description="Key for that endpoint, if it wants one."
     )
     pool_size: int = Field(
         default=5, ge=1, le=100, description="Database connections kept; twice as many at most."

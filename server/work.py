@@ -1,12 +1,14 @@
 """One use case: a transaction, the caller it acts for, and the app it runs in."""
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Literal, get_args
 
 import anyio
+from cachetools import TTLCache
 from jinja2 import Environment
 from psycopg import errors
 from sqlalchemy.exc import DBAPIError
@@ -17,10 +19,22 @@ from db.session import Database
 from db.unavailable import EmbeddedUnavailable
 from server.errors import Unavailable
 
-Scope = Literal["personas:write", "specs:write", "specs:publish", "checks:write", "tenants:write"]
-OPERATOR_SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+Scope = Literal[
+    "personas:write",
+    "specs:write",
+    "specs:publish",
+    "checks:write",
+    "tenants:write",
+    "standards:propose",
+    "standards:approve",
+]
+# Approving a standard is for a person who was asked, not for whoever may run a command.
+PERSON_SCOPES: frozenset[Scope] = frozenset(("standards:propose", "standards:approve"))
+OPERATOR_SCOPES: frozenset[Scope] = frozenset(get_args(Scope)) - {"standards:approve"}
 # Checks gate what an agent publishes, so it may not change them.
-AGENT_SCOPES: frozenset[Scope] = frozenset(("personas:write", "specs:write", "specs:publish"))
+AGENT_SCOPES: frozenset[Scope] = frozenset(
+    ("personas:write", "specs:write", "specs:publish", "standards:propose")
+)
 READ_ONLY: frozenset[Scope] = frozenset()
 
 # A database that is frozen or out of reach shows at the first round trip. Both limits leave
@@ -30,6 +44,14 @@ USE_CASE_TIMEOUT_S = 8
 
 BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 FULL = (errors.DiskFull, errors.OutOfMemory, errors.TooManyConnections)
+
+
+REMEMBERED = 512
+REMEMBERED_S = 300
+
+
+def _memory() -> MutableMapping[Hashable, object]:
+    return TTLCache[Hashable, object, float](REMEMBERED, REMEMBERED_S, timer=monotonic)
 
 
 class DatabaseUnavailable(Unavailable):
@@ -51,8 +73,40 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the project's standards are.
+
+    Attributes:
+        host: the machine, where the database serves several; paths mean nothing elsewhere.
+        root: the project, absolute and without symbolic links.
+        standards: its folder of standards, which need not be there.
+        library: the folder of read-only standards, if the operator has one.
+    """
+
+    host: str
+    root: Path
+    standards: Path
+    library: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The model that makes vectors of texts: in a folder, or at an endpoint."""
+
+    model: str
+    url: str | None
+    key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class App:
-    """What every use case may reach. Built once, in `server.app`."""
+    """What every use case may reach. Built once, in `server.app`.
+
+    Attributes:
+        place: `None` where the server was not started in a project.
+        embedding: `None` without a model: then texts are searched by their words alone.
+        memory: what rooms found out before and may forget at any time.
+    """
 
     database: Database
     templates: Environment
@@ -60,6 +114,9 @@ class App:
     prompt_tokens: int
     skill_template: str
     tenant_id: int
+    place: Place | None = None
+    embedding: Embedding | None = None
+    memory: MutableMapping[Hashable, object] = field(default_factory=_memory)
 
     @asynccontextmanager
     async def work(self, caller: Caller) -> AsyncGenerator["Work"]:

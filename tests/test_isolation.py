@@ -1,6 +1,8 @@
 """Row-level security, proved as the application's own role over a pool of one connection."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -18,7 +20,11 @@ from server.specs import gate, publishing, runtime
 from server.specs import queries as spec_queries
 from server.specs import service as specs
 from server.specs.becoming import become_persona
-from server.work import App, Caller, Work
+from server.standards import approving, catalogue, writing
+from server.standards import queries as proposals
+from server.standards.search import search_standards
+from server.standards.service import propose_standard, revise_proposal
+from server.work import PERSON_SCOPES, App, Caller, Place, Work
 from tests.conftest import Databases, but, external, operator
 
 pytestmark = pytest.mark.anyio
@@ -26,41 +32,112 @@ pytestmark = pytest.mark.anyio
 OWNED = [table.fullname for table in metadata.sorted_tables if "tenant_id" in table.columns]
 # History: the application has not even the right to try.
 NARROWER = {
+    "dramatis.approved_files": "INSERT, SELECT",
     "dramatis.audit_log": "INSERT, SELECT",
     "dramatis.persona_specs": "INSERT, SELECT",
+    "dramatis.proposal_decisions": "INSERT, SELECT",
+    "dramatis.proposal_revisions": "INSERT, SELECT",
+    "dramatis.proposals": "INSERT, SELECT",
     "dramatis.spec_publications": "INSERT, SELECT",
 }
+# The one column of such a table that may change.
+CHANGEABLE_COLUMNS = [
+    ("approved_files", "abandoned_at"),
+    ("approved_files", "written_at"),
+    ("persona_specs", "status"),
+    ("proposals", "status"),
+]
 CHANGEABLE = [table for table in OWNED if table not in NARROWER]
 # A row of each table that is right but for the tenant, which is another one.
 ROWS = {
+    "dramatis.approved_files": "project_id, proposal_id, decision_id, path, document, sha256)"
+    " VALUES (:tenant, 2, 2, 4, '', '', ''",
     "dramatis.audit_log": "caller_kind, caller_name, action, subject) VALUES (:tenant, '', '', '', ''",
     "dramatis.persona_checks": "persona_id, checks, author) VALUES (:tenant, 2, '', ''",
     "dramatis.persona_specs": "slug, major, minor, patch, document, digest, author)"
     " VALUES (:tenant, '', 9, 0, 0, '', '', ''",
+    "dramatis.passages": "project_id, standard_id, line, section, text) VALUES (:tenant, 2, 2, 1, '', ''",
     "dramatis.personas": "slug_stem, name, role_id) VALUES (:tenant, 'x', 'X', 2",
+    "dramatis.postings": "project_id, term, passage_id, standard_id, tf, length)"
+    " VALUES (:tenant, 2, 'x', 2, 2, 1, 1",
+    "dramatis.projects": "host, root) VALUES (:tenant, '', '/x'",
+    "dramatis.proposal_decisions": "proposal_id, number, digest, verdict, feedback, person, channel)"
+    " VALUES (:tenant, 2, 1, '', 'approved', '', '', ''",
+    "dramatis.proposal_revisions": "proposal_id, number, content, reason, evidence, confidence, digest,"
+    " author_kind, author) VALUES (:tenant, 2, 9, '', '', '[]', 1, '', '', ''",
+    "dramatis.proposals": "project_id, domain, topic, path, created_by, proposer_kind, proposer_name)"
+    " VALUES (:tenant, 2, '', '', '', '', '', ''",
     "dramatis.roles": "name, label) VALUES (:tenant, 'x', 'X'",
     "dramatis.skill_versions": "slug, sha256, content, author) VALUES (:tenant, '', '', '', ''",
     "dramatis.spec_publications": "spec_id, author, confirmed, note) VALUES (:tenant, 2, '', 'agent', ''",
+    "dramatis.standard_uses": "standard_id, query_count) VALUES (:tenant, 2, 1",
+    "dramatis.standards": "project_id, layer, path, domain, topic, key, title, sha256, size_bytes,"
+    " modified_at) VALUES (:tenant, 2, 'project', 'x', '', '', '', '', '', 1, now()",
 }
 
 
+Tenants = tuple[App, Caller, Caller]
+
+
+@asynccontextmanager
+async def filled(databases: Databases, data_root: Path) -> AsyncGenerator[Tenants]:
+    """An app with one connection; in each of two tenants a row of every table that has one."""
+    name = databases.migrated()
+    async with open_app(external(databases.url(name), data_root)) as opened:
+        database = connect(opened.database.engine.url.render_as_string(), pool_size=1)
+        app = but(opened, database=database)
+        first = operator(app, "first")
+        async with app.work(first) as work:
+            second = but(first, name="second", tenant_id=(await add_tenant(work, " Acme ")).id)
+        for caller in (first, second):
+            con = await service.register_persona(app, caller, name="Con", role="developer")
+            await files.write_skill(app, caller, con.slug, content=caller.name)
+            async with app.work(caller) as work:
+                await specs.create_spec(work, con.slug, {"constitution": [f"Obey {caller.name}."]})
+                await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
+                await gate.set_checks(work, con.slug, "- {name: short, max_tokens: 1000}")
+            await make_a_standard(in_project_of(caller, app), caller)
+        yield app, first, second
+        await database.engine.dispose()
+    databases.drop(name)
+
+
+@pytest.fixture(scope="module")
+async def two_tenants(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Tenants]:
+    """For tests that leave everything as it was, which is nearly all of them."""
+    async with filled(databases, tmp_path_factory.mktemp("tenants")) as tenants:
+        yield tenants
+
+
 @pytest.fixture
-async def two_tenants(own_app: App) -> AsyncIterator[tuple[App, Caller, Caller]]:
-    """An app with one connection; in each of two tenants a persona, its files, spec and history."""
-    database = connect(own_app.database.engine.url.render_as_string(), pool_size=1)
-    app = but(own_app, database=database)
-    first = operator(app, "first")
-    async with app.work(first) as work:
-        second = but(first, name="second", tenant_id=(await add_tenant(work, " Acme ")).id)
-    for caller in (first, second):
-        con = await service.register_persona(app, caller, name="Con", role="developer")
-        await files.write_skill(app, caller, con.slug, content=caller.name)
-        async with app.work(caller) as work:
-            await specs.create_spec(work, con.slug, {"constitution": [f"Obey {caller.name}."]})
-            await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
-            await gate.set_checks(work, con.slug, "- {name: short, max_tokens: 1000}")
-    yield app, first, second
-    await database.engine.dispose()
+async def own_tenants(databases: Databases, tmp_path: Path) -> AsyncGenerator[Tenants]:
+    async with filled(databases, tmp_path) as tenants:
+        yield tenants
+
+
+def in_project_of(caller: Caller, app: App) -> App:
+    root = app.data_root / f"project of {caller.name}"
+    return but(app, place=Place("", root, root / "standards", None))
+
+
+def as_person(caller: Caller) -> Caller:
+    return but(caller, kind="human", scopes=PERSON_SCOPES)
+
+
+async def make_a_standard(app: App, caller: Caller) -> None:
+    """Propose it, have changes asked for, approve it and find it."""
+    text, person = f"# Retries of {caller.name}\n\nWith jitter.", as_person(caller)
+    async with app.work(person) as work:
+        made = await propose_standard(
+            work, domain="data", topic="retries", content=text, reason="Seen.", persona="con"
+        )
+        await approving.request_changes(
+            work, made.id, digest=made.digest, feedback=f"Asks {caller.name}.", channel="console"
+        )
+    await approving.approve_proposal(app, person, made.id, digest=made.digest, channel="console")
+    assert (await search_standards(app, caller, "jitter")).hits
 
 
 async def rows(session: AsyncSession, table: str) -> list[int]:
@@ -68,9 +145,7 @@ async def rows(session: AsyncSession, table: str) -> list[int]:
 
 
 @pytest.mark.parametrize("table", OWNED)
-async def test_each_tenant_sees_its_own_rows_only(
-    two_tenants: tuple[App, Caller, Caller], table: str
-):
+async def test_each_tenant_sees_its_own_rows_only(two_tenants: Tenants, table: str):
     app, *callers = two_tenants
 
     for caller in [*callers, *callers]:
@@ -79,9 +154,7 @@ async def test_each_tenant_sees_its_own_rows_only(
 
 
 @pytest.mark.parametrize("table", OWNED)
-async def test_without_a_tenant_there_are_no_rows(
-    two_tenants: tuple[App, Caller, Caller], table: str
-):
+async def test_without_a_tenant_there_are_no_rows(two_tenants: Tenants, table: str):
     app, first, _ = two_tenants
     async with app.work(first) as work:
         await work.session.execute(text("SELECT 1"))
@@ -92,10 +165,10 @@ async def test_without_a_tenant_there_are_no_rows(
 
 @pytest.mark.parametrize("table", CHANGEABLE)
 async def test_a_tenant_can_neither_change_nor_remove_rows_of_another(
-    two_tenants: tuple[App, Caller, Caller], table: str
+    two_tenants: Tenants, table: str
 ):
     app, first, second = two_tenants
-    everything = f"SELECT * FROM {table} ORDER BY id"
+    everything = f"SELECT * FROM {table} row ORDER BY row"
     async with app.work(second) as work:
         before = (await work.session.execute(text(everything))).all()
 
@@ -113,7 +186,7 @@ async def test_a_tenant_can_neither_change_nor_remove_rows_of_another(
 
 @pytest.mark.parametrize("table", NARROWER)
 async def test_the_history_of_a_tenant_is_beyond_even_an_attempt_to_change_it(
-    two_tenants: tuple[App, Caller, Caller], table: str
+    two_tenants: Tenants, table: str
 ):
     app, first, second = two_tenants
 
@@ -126,16 +199,27 @@ async def test_the_history_of_a_tenant_is_beyond_even_an_attempt_to_change_it(
         assert await rows(work.session, table) == [second.tenant_id]
 
 
-async def test_the_status_of_another_tenants_spec_cannot_be_changed(
-    two_tenants: tuple[App, Caller, Caller],
+@pytest.mark.parametrize(("table", "column"), CHANGEABLE_COLUMNS[1:])
+async def test_what_may_change_of_the_history_of_another_tenant_stays_as_it_is(
+    own_tenants: Tenants, table: str, column: str
 ):
-    app, first, second = two_tenants
+    app, *callers = own_tenants
+    query = text(f"SELECT {column} FROM dramatis.{table}")
 
-    async with app.work(first) as work:
-        await work.session.execute(text("UPDATE dramatis.persona_specs SET status = 'archived'"))
-    async with app.work(second) as work:
-        query = text("SELECT status FROM dramatis.persona_specs")
-        assert list(await work.session.scalars(query)) == ["active"]
+    async def values() -> list[list[object]]:
+        found: list[list[object]] = []
+        for caller in callers:
+            async with app.work(caller) as work:
+                found.append([*await work.session.scalars(query)])
+        return found
+
+    mine, theirs = await values()
+    async with app.work(callers[0]) as work:
+        await work.session.execute(text(f"UPDATE dramatis.{table} SET {column} = DEFAULT"))
+
+    changed, untouched = await values()
+    assert changed != mine
+    assert untouched == theirs
 
 
 async def test_the_application_may_do_what_it_needs_and_nothing_else(own_app: App):
@@ -147,7 +231,8 @@ async def test_the_application_may_do_what_it_needs_and_nothing_else(own_app: Ap
     columns = text(
         "SELECT table_name, column_name FROM information_schema.role_column_grants"
         " WHERE table_schema = 'dramatis' AND grantee = 'dramatis_app'"
-        " AND privilege_type = 'UPDATE' AND table_name IN ('persona_specs', 'spec_publications')"
+        " AND privilege_type = 'UPDATE' AND 'dramatis.' || table_name = ANY(:narrower)"
+        " ORDER BY 1, 2"
     )
 
     async with AsyncSession(own_app.database.engine) as session:
@@ -158,13 +243,12 @@ async def test_the_application_may_do_what_it_needs_and_nothing_else(own_app: Ap
             "dramatis.tenants": "INSERT, SELECT",
             "dramatis.alembic_version": "SELECT",
         }
-        assert (await session.execute(columns)).all() == [("persona_specs", "status")]
+        found = await session.execute(columns, {"narrower": [*NARROWER]})
+        assert [(table, column) for table, column in found] == CHANGEABLE_COLUMNS
 
 
 @pytest.mark.parametrize("table", OWNED)
-async def test_a_row_of_another_tenant_cannot_be_added(
-    two_tenants: tuple[App, Caller, Caller], table: str
-):
+async def test_a_row_of_another_tenant_cannot_be_added(two_tenants: Tenants, table: str):
     app, first, second = two_tenants
     insert = f"INSERT INTO {table} (tenant_id, {ROWS[table]})"
 
@@ -174,7 +258,7 @@ async def test_a_row_of_another_tenant_cannot_be_added(
         await work.session.rollback()
 
 
-async def test_without_a_tenant_nothing_can_be_added(two_tenants: tuple[App, Caller, Caller]):
+async def test_without_a_tenant_nothing_can_be_added(two_tenants: Tenants):
     app, *_ = two_tenants
 
     async with AsyncSession(app.database.engine) as session:
@@ -185,7 +269,7 @@ async def test_without_a_tenant_nothing_can_be_added(two_tenants: tuple[App, Cal
 
 
 async def test_a_persona_cannot_have_a_role_of_another_tenant(
-    two_tenants: tuple[App, Caller, Caller],
+    two_tenants: Tenants,
 ):
     app, first, second = two_tenants
     async with app.work(second) as work:
@@ -218,7 +302,7 @@ async def test_a_persona_cannot_have_a_role_of_another_tenant(
     ],
 )
 async def test_nothing_of_a_spec_can_belong_to_what_is_another_tenants(
-    two_tenants: tuple[App, Caller, Caller], insert: str, constraint: str
+    two_tenants: Tenants, insert: str, constraint: str
 ):
     app, first, second = two_tenants
     query = "SELECT persona_id, slug, id FROM dramatis.persona_specs"
@@ -237,8 +321,53 @@ async def test_nothing_of_a_spec_can_belong_to_what_is_another_tenants(
         await work.session.rollback()
 
 
+@pytest.mark.parametrize(
+    ("table", "owner", "constraint"),
+    [
+        ("standards", "projects", "fk_standards_tenant_id_project_id_projects"),
+        ("standard_uses", "standards", "fk_standard_uses_tenant_id_standard_id_standards"),
+        ("passages", "standards", "fk_passages_tenant_id_standard_id_standards"),
+        ("proposals", "projects", "fk_proposals_tenant_id_project_id_projects"),
+        ("proposal_revisions", "proposals", "fk_proposal_revisions_tenant_id_proposal_id"),
+        ("proposal_decisions", "proposals", "fk_proposal_decisions_tenant_id_proposal_id"),
+        ("approved_files", "projects", "fk_approved_files_tenant_id_(decision|project)_id"),
+    ],
+)
+async def test_nothing_of_a_standard_can_belong_to_what_is_another_tenants(
+    two_tenants: Tenants, table: str, owner: str, constraint: str
+):
+    app, first, second = two_tenants
+    insert = f"INSERT INTO dramatis.{table} (tenant_id, {ROWS[f'dramatis.{table}']})"
+    async with app.work(second) as work:
+        query = text(f"SELECT id FROM dramatis.{owner} WHERE id = 2")
+        assert list(await work.session.scalars(query)) == [2]
+
+    async with app.work(first) as work:
+        with pytest.raises(IntegrityError, match=constraint):
+            await work.session.execute(text(insert), {"tenant": first.tenant_id})
+        await work.session.rollback()
+
+
+async def test_nobody_proposes_as_a_persona_of_another_tenant(
+    two_tenants: Tenants,
+):
+    app, first, second = two_tenants
+    async with app.work(second) as work:
+        theirs = await work.session.scalar(text("SELECT id FROM dramatis.personas"))
+    insert = (
+        "INSERT INTO dramatis.proposals (project_id, persona_id, domain, topic, path, created_by,"
+        " proposer_kind, proposer_name) SELECT id, :persona, '', '', '', '', '', ''"
+        " FROM dramatis.projects"
+    )
+
+    async with app.work(first) as work:
+        with pytest.raises(IntegrityError, match="fk_proposals_tenant_id_persona_id_personas"):
+            await work.session.execute(text(insert), {"persona": theirs})
+        await work.session.rollback()
+
+
 async def test_specs_of_two_tenants_know_nothing_of_each_other(
-    two_tenants: tuple[App, Caller, Caller],
+    two_tenants: Tenants,
 ):
     app, *callers = two_tenants
 
@@ -277,7 +406,7 @@ USES: dict[str, Callable[[Work, str], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 async def test_a_spec_of_another_tenant_is_one_that_does_not_exist(
-    two_tenants: tuple[App, Caller, Caller], use: Callable[[Work, str], Awaitable[object]]
+    two_tenants: Tenants, use: Callable[[Work, str], Awaitable[object]]
 ):
     app, first, second = two_tenants
     async with app.work(second) as work:
@@ -293,10 +422,123 @@ async def test_a_spec_of_another_tenant_is_one_that_does_not_exist(
     assert said[0] == said[1]
 
 
-async def test_a_version_that_only_another_tenant_has_is_one_that_does_not_exist(
-    two_tenants: tuple[App, Caller, Caller],
+async def test_standards_of_two_tenants_know_nothing_of_each_other(
+    two_tenants: Tenants,
+):
+    app, *callers = two_tenants
+
+    for caller in callers:
+        here = in_project_of(caller, app)
+        found = await search_standards(here, caller, "retries jitter")
+        async with here.work(caller) as work:
+            listed = await catalogue.list_standards(work)
+            page = await proposals.list_proposals(work, status="all")
+            detail = await proposals.get_proposal(work, page.proposals[0].id)
+        assert [hit.text for hit in found.hits] == ["With jitter."]
+        assert [(one.title, one.approved_by) for one in listed.standards] == [
+            (f"Retries of {caller.name}", caller.name)
+        ]
+        assert [one.feedback for one in detail.decisions] == [f"Asks {caller.name}.", None]
+
+
+async def test_in_the_folder_of_another_tenant_there_are_files_and_nothing_else(
+    two_tenants: Tenants,
 ):
     app, first, second = two_tenants
+    there = in_project_of(second, app)
+
+    found = await search_standards(there, first, "jitter")
+    async with there.work(first) as work:
+        listed = await catalogue.list_standards(work)
+        page = await proposals.list_proposals(work, status="all")
+        counts = await catalogue.statistics(work)
+        unwritten = await proposals.not_written(work)
+        read = await catalogue.read_standard(work, "data", "retries")
+
+    assert (listed.standards, page.proposals, page.waiting, unwritten) == ([], [], 0, [])
+    assert (counts.standards, counts.waiting_proposals) == (0, 0)
+    assert found.found_by == "scan of the files"
+    # The file itself says who approved it, and that is all there is to know.
+    assert (read.review, read.approved_by) == ("claimed", "second")
+
+
+async def approve(app: App, caller: Caller, number: int) -> object:
+    return await approving.approve_proposal(app, caller, number, digest="", channel="console")
+
+
+async def repair(app: App, caller: Caller, number: int) -> object:
+    return await writing.write_approved(app, caller, number)
+
+
+def deciding(
+    verb: Callable[..., Awaitable[object]], **values: str
+) -> Callable[[App, Caller, int], Awaitable[object]]:
+    async def decide(app: App, caller: Caller, number: int) -> object:
+        async with app.work(caller) as work:
+            return await verb(work, number, **values)
+
+    return decide
+
+
+NO = {"digest": "", "feedback": "No.", "channel": "console"}
+DECISIONS: dict[str, Callable[[App, Caller, int], Awaitable[object]]] = {
+    "get": deciding(proposals.get_proposal),
+    "revise": deciding(revise_proposal, content="# Mine"),
+    "approve": approve,
+    "ask for changes": deciding(approving.request_changes, **NO),
+    "reject": deciding(approving.reject_proposal, **NO),
+    "repair": repair,
+}
+
+
+@pytest.mark.parametrize("use", DECISIONS.values(), ids=DECISIONS)
+async def test_a_proposal_of_another_tenant_is_one_that_does_not_exist(
+    two_tenants: Tenants,
+    use: Callable[[App, Caller, int], Awaitable[object]],
+):
+    app, first, second = two_tenants
+    there = in_project_of(second, app)
+    async with there.work(second) as work:
+        (theirs,) = (await proposals.list_proposals(work, status="all")).proposals
+
+    said: list[str] = []
+    for number in (theirs.id, 999):
+        # In their folder too, where only the tenant is another.
+        for here in (in_project_of(first, app), there):
+            with pytest.raises(proposals.ProposalNotFound) as refused:
+                await use(here, as_person(first), number)
+            said.append(str(refused.value).replace(str(number), "NUMBER"))
+    assert len(set(said)) == 1
+
+
+async def test_a_standard_of_another_tenant_is_one_that_does_not_exist(
+    own_tenants: Tenants,
+):
+    app, first, second = own_tenants
+    there = in_project_of(second, app)
+    async with there.work(as_person(second)) as work:
+        made = await propose_standard(
+            work, domain="data", topic="theirs", content="# Theirs\n\nZebra.", reason="Seen."
+        )
+    person = as_person(second)
+    await approving.approve_proposal(there, person, made.id, digest=made.digest, channel="rest")
+
+    here = in_project_of(first, app)
+    said: list[str] = []
+    async with here.work(first) as work:
+        for topic in ("theirs", "nobody"):
+            with pytest.raises(catalogue.StandardNotFound) as refused:
+                await catalogue.read_standard(work, "data", topic)
+            said.append(str(refused.value).replace(topic, "TOPIC"))
+        assert await catalogue.standards_starting_with(work, "the", 9, domain="data") == []
+    assert said[0] == said[1]
+    assert (await search_standards(here, first, "zebra")).hits == []
+
+
+async def test_a_version_that_only_another_tenant_has_is_one_that_does_not_exist(
+    own_tenants: Tenants,
+):
+    app, first, second = own_tenants
     async with app.work(second) as work:
         await specs.create_spec(work, "con", {"version": "7.0.0"})
 
@@ -316,7 +558,7 @@ async def test_a_version_that_only_another_tenant_has_is_one_that_does_not_exist
 
 
 async def test_a_persona_of_another_tenant_is_one_that_does_not_exist(
-    two_tenants: tuple[App, Caller, Caller],
+    two_tenants: Tenants,
 ):
     app, first, second = two_tenants
     async with app.work(second) as work:
@@ -334,7 +576,7 @@ async def test_a_persona_of_another_tenant_is_one_that_does_not_exist(
 @pytest.mark.parametrize(
     "statement", ["UPDATE dramatis.audit_log SET action = 'x'", "DELETE FROM dramatis.audit_log"]
 )
-async def test_the_audit_log_only_grows(two_tenants: tuple[App, Caller, Caller], statement: str):
+async def test_the_audit_log_only_grows(two_tenants: Tenants, statement: str):
     app, first, _ = two_tenants
 
     async with app.work(first) as work:
@@ -353,9 +595,7 @@ async def test_the_audit_log_only_grows(two_tenants: tuple[App, Caller, Caller],
         "DELETE FROM dramatis.tenants",
     ],
 )
-async def test_the_applications_role_cannot_lift_the_fence(
-    two_tenants: tuple[App, Caller, Caller], statement: str
-):
+async def test_the_applications_role_cannot_lift_the_fence(two_tenants: Tenants, statement: str):
     app, first, _ = two_tenants
 
     async with app.work(first) as work:
@@ -374,7 +614,7 @@ async def test_every_table_with_a_tenant_is_fenced_against_its_owner_too(own_app
         assert list(await session.scalars(text(query))) == sorted(OWNED)
 
 
-async def test_names_are_free_again_in_another_tenant(two_tenants: tuple[App, Caller, Caller]):
+async def test_names_are_free_again_in_another_tenant(two_tenants: Tenants):
     app, first, second = two_tenants
 
     for caller in (first, second):
@@ -383,7 +623,7 @@ async def test_names_are_free_again_in_another_tenant(two_tenants: tuple[App, Ca
 
 
 async def test_a_server_works_in_the_tenant_of_its_settings(
-    databases: Databases, two_tenants: tuple[App, Caller, Caller]
+    databases: Databases, two_tenants: Tenants
 ):
     app, _, second = two_tenants
     url = app.database.engine.url.render_as_string()

@@ -113,6 +113,16 @@ def read(folder: Path, file: str) -> AssetFile:
     )
 
 
+def create(folder: Path, file: str, text: str) -> bool:
+    """Make a file whole, unless something is there already, which then stays.
+
+    Raises:
+        OSError: nothing was made.
+    """
+    _make(folder)
+    return _place(folder / file, text, _link_durably)
+
+
 def replace(folder: Path, file: str, text: str) -> datetime:
     """Put a new text in the place of whatever is there: readers see the old or the new, whole.
 
@@ -166,10 +176,19 @@ def _place(path: Path, text: str, into_place: Callable[[Path, Path], None]) -> b
     return True
 
 
+def _link_durably(beside: Path, path: Path) -> None:
+    _sync(beside)
+    os.link(beside, path)
+
+
 def _replace_durably(beside: Path, path: Path) -> None:
     """Rename over what people wrote only when the new text has reached the disk."""
     if path.exists():
         beside.chmod(path.stat().st_mode & 0o777)
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
+    _sync(beside)
     beside.replace(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
