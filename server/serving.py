@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 import pydantic
 
+from server.errors import DramatisError
 from server.settings import Settings
 
 if TYPE_CHECKING:
-    from server.work import App
+    from server.standards.shapes import IndexReport
+    from server.surfaces.mcp.audience import Audience
+    from server.work import App, Place
+
+_log = logging.getLogger(__name__)
 
 ROOMS = (
     "server.app",
@@ -42,7 +47,41 @@ def serve(settings: Settings) -> None:
         async with open_app(settings) as app:
             yield app
 
-    stdio.run(server.build(open_app, toolsets=settings.toolsets, read_only=settings.read_only))
+    def find_place() -> "Place | None":
+        from server.standards.projects import find_place
+
+        return find_place(settings, host="")
+
+    stdio.run(
+        server.build(
+            open_app,
+            toolsets=settings.toolsets,
+            read_only=settings.read_only,
+            follow=follow_standards,
+            find_place=find_place,
+        )
+    )
+
+
+async def follow_standards(app: "App", audience: "Audience") -> None:
+    """Keep the index of the project's standards like the files, and tell clients what changed."""
+    place = app.place
+    if place is None:
+        return
+    await anyio.to_thread.run_sync(import_module, "server.standards.watcher")
+    from server.access import login_name
+    from server.standards.watcher import keep_indexed
+    from server.surfaces.mcp.standard_resources import tell_indexed
+    from server.work import READ_ONLY, Caller
+
+    async def told(report: "IndexReport") -> None:
+        await tell_indexed(audience, place, report)
+
+    caller = Caller("operator", login_name(), app.tenant_id, READ_ONLY)
+    try:
+        await keep_indexed(app, caller, told)
+    except DramatisError as error:
+        _log.warning("the standards are not followed: %s", error)
 
 
 def _import_rooms() -> None:

@@ -6,12 +6,18 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from mcp import Client, MCPError
+from mcp.server.subscriptions import InMemorySubscriptionBus
 
 from server.surfaces.mcp.attachment import Attachment, StillStarting
+from server.surfaces.mcp.audience import Audience
 from server.surfaces.mcp.server import build
 from server.work import App, DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
+
+
+def nobody() -> Audience:
+    return Audience(InMemorySubscriptionBus())
 
 
 async def test_whoever_waits_too_long_is_told_to_try_again(app: App):
@@ -22,14 +28,14 @@ async def test_whoever_waits_too_long_is_told_to_try_again(app: App):
         await ready.wait()
         yield app
 
-    attachment = Attachment(open_slowly, read_only=False, patience_s=0)
+    attachment = Attachment(open_slowly, nobody(), read_only=False, patience_s=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(attachment.hold)
         with pytest.raises(StillStarting, match="Try again in a few seconds"):
             await attachment.app()
 
         ready.set()
-        patient = Attachment(open_slowly, read_only=False)
+        patient = Attachment(open_slowly, nobody(), read_only=False)
         tasks.start_soon(patient.hold)
         assert await patient.app() is app
         tasks.cancel_scope.cancel()
@@ -45,7 +51,7 @@ async def test_a_failure_is_for_those_who_waited_and_the_next_one_tries_again(ap
             raise outcome
         yield outcome
 
-    attachment = Attachment(open_in_turn, read_only=False)
+    attachment = Attachment(open_in_turn, nobody(), read_only=False)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(attachment.hold)
         with pytest.raises(DatabaseUnavailable, match="Away"):

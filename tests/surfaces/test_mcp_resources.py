@@ -82,7 +82,7 @@ async def test_the_listing_comes_in_pages(app: App, caller: Caller, client: Clie
 
     pages = [len(page) async for page in listed(client)]
 
-    assert pages == [150, 30, 50, 11]
+    assert pages == [150, 30, 50, 10, 1]
 
 
 @pytest.mark.parametrize("cursor", ["x", "personas:!!", "things:1"])
@@ -188,7 +188,12 @@ async def test_a_prompt_without_a_persona_says_so(
 @pytest.mark.parametrize(
     ("prompt", "arguments", "message"),
     [
-        ("sing", {}, "invalid: No prompt is called 'sing'. Known: become_persona."),
+        (
+            "sing",
+            {},
+            "invalid: No prompt is called 'sing'. Known: become_persona, propose_standard,"
+            " review_against_standards.",
+        ),
         (
             "become_persona",
             {"persona": "con", "tsk": "x"},
@@ -210,7 +215,9 @@ async def test_prompts_templates_and_capabilities_are_published(client: Client):
     templates = (await client.list_resource_templates()).resource_templates
 
     assert [(p.name, [(a.name, a.required) for a in p.arguments or []]) for p in prompts] == [
-        ("become_persona", [("persona", False), ("task", False)])
+        ("become_persona", [("persona", False), ("task", False)]),
+        ("propose_standard", [("domain", False), ("topic", False), ("about", False)]),
+        ("review_against_standards", [("what", False)]),
     ]
     assert [template.uri_template for template in templates] == snapshot(
         [
@@ -220,6 +227,7 @@ async def test_prompts_templates_and_capabilities_are_published(client: Client):
             "role://{name}",
             "persona://{slug}/spec",
             "persona://{slug}/specs/{version}",
+            "standard://{domain}/{topic}",
             "skill://personas/{slug}/SKILL.md",
         ]
     )

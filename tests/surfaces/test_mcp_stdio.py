@@ -76,6 +76,31 @@ def test_servers_of_both_eras_share_one_database(start: Start):
     assert [persona["slug"] for persona in seen["structuredContent"]["personas"]] == slugs
 
 
+@pytest.mark.parametrize("modern", [False, True])
+def test_a_standard_that_is_saved_is_told_of_and_found(start: Start, tmp_path: Path, modern: bool):
+    folder = tmp_path / "project" / ".agent-os" / "standards" / "testing"
+    folder.mkdir(parents=True)
+    uri = "standard://testing/flaky-tests"
+    with start(DRAMATIS_PROJECT_ROOT=str(tmp_path / "project")) as server:
+        if modern:
+            wanted = {"resourceSubscriptions": [uri]}
+            server.send("subscriptions/listen", {"notifications": wanted, **MODERN})
+        else:
+            server.initialize()
+            server.ask("resources/subscribe", {"uri": uri})
+        server.call("lookup_role", modern=modern, name="developer")
+
+        (folder / "flaky-tests.md").write_text("# Flaky tests\n\nPass the clock in.\n")
+        while (notice := server.receive()).get("method") != "notifications/resources/updated":
+            assert "error" not in notice
+        found = server.call("search_standards", modern=modern, queries=["clock"])
+
+    assert notice["params"]["uri"] == uri
+    (hit,) = found["structuredContent"]["hits"]
+    assert (hit["topic"], hit["text"]) == ("flaky-tests", "Pass the clock in.")
+    assert server.errors == []
+
+
 def test_standard_output_carries_nothing_but_the_protocol(start: Start):
     with start(DRAMATIS_LOG_LEVEL="DEBUG") as server:
         server.initialize()

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 TOKENS = 2500
 SPEC_TOKENS = 1500
+STANDARD_TOKENS = 1800
 
 
 def said(result: CallToolResult) -> str:
@@ -203,7 +204,8 @@ async def test_failed_files_are_a_kind_of_error_of_their_own(client: Client, app
 
 
 @pytest.mark.parametrize(
-    "tool", [tool.function.__name__ for toolset in TOOLSETS.values() for tool in toolset.tools]
+    "tool",
+    sorted({tool.function.__name__ for toolset in TOOLSETS.values() for tool in toolset.tools}),
 )
 async def test_every_tool_is_published_as_its_snapshot_says(app: App, tool: str):
     async with Client(build(Opened(app), toolsets=list(TOOLSETS)), cache=None) as client:
@@ -226,7 +228,8 @@ async def test_every_tool_has_a_title_and_all_four_annotations(app: App):
 
 
 @pytest.mark.parametrize(
-    ("toolset", "tools", "tokens"), [("personas", 12, TOKENS), ("specs", 7, SPEC_TOKENS)]
+    ("toolset", "tools", "tokens"),
+    [("personas", 12, TOKENS), ("specs", 7, SPEC_TOKENS), ("standards", 7, STANDARD_TOKENS)],
 )
 async def test_what_every_model_pays_for_the_tools_stays_small(
     app: App, toolset: str, tools: int, tokens: int
@@ -263,7 +266,9 @@ async def test_a_toolset_adds_its_own_instructions_and_all_of_them_still_fit(app
     ) as client:
         instructions = client.instructions or ""
 
-    assert instructions.endswith(INSTRUCTIONS + TOOLSETS["specs"].instructions)
+    assert instructions.endswith(
+        INSTRUCTIONS + "".join(toolset.instructions for toolset in TOOLSETS.values())
+    )
     assert len(instructions) < 2000
 
 
@@ -277,7 +282,20 @@ def test_no_toolset_costs_the_start_of_a_server_that_does_not_serve_it():
     assert "server.surfaces.mcp.toolset" in loaded
     assert {f"server.surfaces.mcp.{name}" for name in TOOLSETS} & set(loaded) == set()
     assert "server.specs.document" not in loaded
+    assert "server.standards.shapes" not in loaded
     assert len(TOOLSETS) == len(list(TOOLSETS))
+
+
+@pytest.mark.parametrize("toolset", ["personas", "standards"])
+def test_a_toolset_does_not_import_what_describes_specs(toolset: str):
+    code = f"import server.surfaces.mcp.{toolset}, sys; print(*sys.modules)"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert f"server.surfaces.mcp.{toolset}" in loaded
+    assert "server.specs.document" not in loaded
 
 
 async def test_a_toolset_that_is_named_twice_is_served_once(app: App):
@@ -287,17 +305,36 @@ async def test_a_toolset_that_is_named_twice_is_served_once(app: App):
     assert names == [tool.function.__name__ for tool in TOOLSETS["specs"].tools]
 
 
+async def test_a_tool_of_two_toolsets_is_served_once(app: App):
+    async with Client(build(Opened(app), toolsets=list(TOOLSETS)), cache=None) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+
+    twice = [tool.function.__name__ for one in TOOLSETS.values() for tool in one.tools]
+    assert names == [*dict.fromkeys(twice)]
+    assert len(twice) == len(names) + 2
+
+
 async def test_a_read_only_server_has_no_tool_that_writes(app: App):
     async with Client(build(Opened(app), read_only=True), cache=None) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
 
     assert names == snapshot(
-        ["lookup_role", "list_personas", "get_persona", "read_persona_files", "become_persona"]
+        [
+            "lookup_role",
+            "list_personas",
+            "get_persona",
+            "read_persona_files",
+            "become_persona",
+            "search_standards",
+            "read_standard",
+        ]
     )
 
 
 async def test_an_unknown_toolset_is_refused_with_those_there_are(app: App):
-    with pytest.raises(Exception, match=r"No toolset is called 'x'. Known: personas, specs\."):
+    with pytest.raises(
+        Exception, match=r"No toolset is called 'x'. Known: personas, specs, standards\."
+    ):
         build(Opened(app), toolsets=["x"])
 
 

@@ -1,14 +1,29 @@
 """The app behind the server, opened in the background so that no client waits for it to start."""
 
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
 from server.errors import Unavailable
+from server.surfaces.mcp.audience import Audience
 
 if TYPE_CHECKING:
-    from server.work import App, OpenApp
+    from server.work import App, OpenApp, Place
+
+_log = logging.getLogger(__name__)
+
+# What runs beside the server for as long as its app is open.
+Companion = Callable[["App", Audience], Awaitable[None]]
+
+# Where the project's standards are, without asking the database.
+FindPlace = Callable[[], "Place | None"]
+
+
+def nowhere() -> None:
+    return None
 
 
 # Somebody who waits for an answer gets one within the 10 seconds of SPEC 3.6.
@@ -34,15 +49,23 @@ class Attachment:
     """
 
     def __init__(
-        self, open_app: "OpenApp", *, read_only: bool, patience_s: float = PATIENCE_S
+        self,
+        open_app: "OpenApp",
+        audience: Audience,
+        *,
+        read_only: bool,
+        companion: Companion | None = None,
+        find_place: FindPlace = nowhere,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._open_app = open_app
+        self._companion = companion
+        self.find_place = find_place
         self._patience_s = patience_s
         self._wanted = anyio.Event()
         self._attempt: _Attempt | None = None
         self.read_only = read_only
-        # Resources an older client asked to be told of. Over stdio a process has one client.
-        self.subscribed: set[str] = set()
+        self.audience = audience
 
     def begin(self) -> None:
         """Start attaching, if nobody has yet, and return at once."""
@@ -77,13 +100,24 @@ class Attachment:
             attempt = self._attempt
             assert attempt is not None
             try:
-                async with self._open_app() as attempt.app:
+                async with self._open_app() as app:
+                    attempt.app = app
                     attempt.settled.set()
+                    await self._accompany(app)
                     await anyio.sleep_forever()
             # A refusal is for the calls that wait, and so is a bug: here it would end the server.
             except Exception as error:  # noqa: BLE001
                 attempt.error = error
             attempt.settled.set()
+
+    async def _accompany(self, app: "App") -> None:
+        if self._companion is None:
+            return
+        try:
+            await self._companion(app, self.audience)
+        # The server answers without it, and its bugs are for the log.
+        except Exception:  # noqa: BLE001
+            _log.exception("what runs beside the server has stopped")
 
     def _try(self) -> _Attempt:
         self._attempt = _Attempt()

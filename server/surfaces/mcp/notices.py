@@ -1,18 +1,14 @@
-"""Change notices, in both protocol eras.
+"""Which resources a change is a change of, for whoever wants to hear of it."""
 
-Clients of 2026-07-28 listen on a stream that the SDK serves. Older ones are told on their own
-connection: of a resource when they have subscribed to it, of the listing always.
-"""
-
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from mcp.server import MCPServer
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from server.surfaces.mcp.attachment import Attachment
+from server.surfaces.mcp.audience import Audience
 from server.surfaces.mcp.toolset import Ctx, Request
-
-FIRST_LISTENING_VERSION = "2026-07-28"
 
 
 def persona_uris(slug: str) -> tuple[str, ...]:
@@ -33,43 +29,50 @@ def role_uri(name: str) -> str:
     return f"role://{quote(name.strip().lower(), safe='')}"
 
 
+def standard_uri(domain: str, topic: str) -> str:
+    return f"standard://{quote(domain, safe='')}/{quote(topic, safe='')}"
+
+
 async def listing_changed(ctx: Ctx, role: str) -> None:
     """Tell that a persona of `role` came, went or has another name."""
-    await ctx.notify_resources_changed()
-    if _is_older(ctx):
-        await ctx.session.send_resource_list_changed()
-    await _updated(ctx, role_uri(role))
+    await _audience(ctx).listing_changed()
+    await _audience(ctx).updated(role_uri(role))
 
 
 async def persona_changed(ctx: Ctx, slug: str) -> None:
     for uri in persona_uris(slug):
-        await _updated(ctx, uri)
+        await _audience(ctx).updated(uri)
 
 
 async def spec_stored(ctx: Ctx, slug: str, version: str) -> None:
     """Tell that a version is there, for whoever waits for it: a version there is never changes."""
-    await _updated(ctx, f"persona://{slug}/specs/{version}")
+    await _audience(ctx).updated(f"persona://{slug}/specs/{version}")
 
 
 async def spec_published(ctx: Ctx, slug: str) -> None:
-    await _updated(ctx, active_spec_uri(slug))
+    await _audience(ctx).updated(active_spec_uri(slug))
 
 
-async def _updated(ctx: Ctx, uri: str) -> None:
-    await ctx.notify_resource_updated(uri)
-    if _is_older(ctx) and uri in ctx.request_context.lifespan_context.subscribed:
-        await ctx.session.send_resource_updated(uri)
+async def standard_written(ctx: Ctx, domain: str, topic: str) -> None:
+    await standards_changed(_audience(ctx), [standard_uri(domain, topic)])
+
+
+async def standards_changed(audience: Audience, uris: Iterable[str]) -> None:
+    """Tell of each, and of the listing, which has the titles that stand in the files."""
+    await audience.listing_changed()
+    for uri in uris:
+        await audience.updated(uri)
 
 
 def serve_subscriptions(server: MCPServer[Attachment]) -> None:
     """Serve `resources/subscribe`, which the SDK leaves out for older clients."""
 
     async def subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
-        ctx.lifespan_context.subscribed.add(str(params.uri))
+        ctx.lifespan_context.audience.subscribed.add(str(params.uri))
         return EmptyResult()
 
     async def unsubscribe(ctx: Request, params: UnsubscribeRequestParams) -> EmptyResult:
-        ctx.lifespan_context.subscribed.discard(str(params.uri))
+        ctx.lifespan_context.audience.subscribed.discard(str(params.uri))
         return EmptyResult()
 
     low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # no public way
@@ -77,5 +80,5 @@ def serve_subscriptions(server: MCPServer[Attachment]) -> None:
     low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
 
 
-def _is_older(ctx: Ctx) -> bool:
-    return (ctx.protocol_version or "") < FIRST_LISTENING_VERSION
+def _audience(ctx: Ctx) -> Audience:
+    return ctx.request_context.lifespan_context.audience

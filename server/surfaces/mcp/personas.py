@@ -27,6 +27,7 @@ from server.personas.shapes import (
 )
 from server.surfaces.mcp.arguments import OrNothing, Who
 from server.surfaces.mcp.notices import listing_changed, persona_changed
+from server.surfaces.mcp.standard_search import READ, SEARCH
 from server.surfaces.mcp.toolset import (
     ADDS,
     COMPLETES,
@@ -245,5 +246,7 @@ TOOLSET = Toolset(
             prose=True,
             meta={"anthropic/alwaysLoad": True, **LONG_RESULT},
         ),
+        SEARCH,
+        READ,
     ),
 )

@@ -9,12 +9,14 @@ from pydantic import Field
 
 from server.late import Late
 from server.surfaces.mcp.attachment import Attachment
-from server.surfaces.mcp.toolset import Ctx, protocol_refusals, traced, use_case
+from server.surfaces.mcp.toolset import Ctx, acting, protocol_refusals, traced, use_case
 
 if TYPE_CHECKING:
     from server.specs import becoming
+    from server.standards import templates
 else:
     becoming = Late("server.specs.becoming")
+    templates = Late("server.standards.templates")
 
 
 def add_prompts(server: MCPServer[Attachment]) -> None:
@@ -30,6 +32,28 @@ def add_prompts(server: MCPServer[Attachment]) -> None:
                 prompt = await becoming.become_persona(work, persona, task)
         proof = traced(prompt.trace)
         return [UserMessage(TextContent(type="text", text=prompt.text, _meta=proof))]
+
+    @server.prompt(title="Propose a standard")
+    async def propose_standard(
+        ctx: Ctx,
+        domain: Annotated[str, Field(description="Such as testing or security")] = "",
+        topic: Annotated[str, Field(description="A name for it, such as flaky-tests")] = "",
+        about: Annotated[str, Field(description="What the team should always do")] = "",
+    ) -> list[Message]:
+        """Write down what the team should always do, and ask for it to become a standard."""
+        with protocol_refusals():
+            app, _ = await acting(ctx)
+            return [UserMessage(templates.propose_prompt(app, domain, topic, about))]
+
+    @server.prompt(title="Review against standards")
+    async def review_against_standards(
+        ctx: Ctx,
+        what: Annotated[str, Field(description="What to review: a file, a change, a plan")] = "",
+    ) -> list[Message]:
+        """Review something against what the team has agreed on."""
+        with protocol_refusals():
+            app, caller = await acting(ctx)
+            return [UserMessage(await templates.review_prompt(app, caller, what))]
 
 
 def lift_meta(result: GetPromptResult) -> GetPromptResult:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from server.errors import Forbidden
 from server.late import Late
 from server.specs.shapes import Prospect
-from server.surfaces.mcp.toolset import Ctx, refusals, use_case
+from server.surfaces.mcp.toolset import Ctx, can_ask, refusals, use_case
 
 if TYPE_CHECKING:
     from server.specs import publishing
@@ -72,13 +72,6 @@ async def ask(
 
 Foreseen = Annotated[Prospect, Resolve(foresee)]
 Answered = Annotated[ElicitationResult[Answer], Resolve(ask)]
-
-
-def can_ask(ctx: Ctx) -> bool:
-    """Say whether the client shows forms; one that names no kind of question does."""
-    capabilities = ctx.client_capabilities
-    asking = capabilities.elicitation if capabilities else None
-    return asking is not None and (asking.form is not None or asking.url is None)
 
 
 def agreed(prospect: Prospect, answer: ElicitationResult[Answer]) -> None:

@@ -1,5 +1,6 @@
-"""Personas and roles as resources: listed a page at a time, readable, completable."""
+"""Personas and roles as resources, and the listing and completion of every kind of resource."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mcp import MCPError
@@ -19,6 +20,7 @@ from mcp.types import (
 )
 
 from server.late import Late
+from server.surfaces.mcp import standard_resources as standards
 from server.surfaces.mcp.attachment import Attachment
 from server.surfaces.mcp.notices import persona_uris, role_uri
 from server.surfaces.mcp.spec_resources import SCHEMA
@@ -109,27 +111,48 @@ def _serve_listing(server: MCPServer[Attachment]) -> None:
     async def list_resources(
         ctx: Request, params: PaginatedRequestParams | None
     ) -> ListResourcesResult:
-        """Personas, newest first, then roles, then the schema. The cursor says which, and how far."""
+        """List one kind after the other, a page at a time. The cursor says which, and how far."""
         kind, _, cursor = ((params and params.cursor) or "personas:").partition(":")
-        if kind not in ("personas", "roles"):
+        if kind not in _PAGES:
             raise MCPError(code=INVALID_PARAMS, message="invalid: cursor: is not one of ours.")
         with protocol_refusals():
             async with use_case(ctx) as work:
-                if kind == "roles":
-                    roles = await listing.list_roles(work, after=cursor, limit=PAGE)
-                    last = len(roles) < PAGE
-                    return ListResourcesResult(
-                        resources=[*map(_listed_role, roles), *([SCHEMA] if last else [])],
-                        next_cursor=None if last else f"roles:{roles[-1].name}",
-                    )
-                page = await listing.list_personas(work, limit=PAGE, cursor=cursor or None)
-        return ListResourcesResult(
-            resources=[resource for persona in page.personas for resource in _listed(persona)],
-            next_cursor=f"personas:{page.next_cursor}" if page.next_cursor else "roles:",
-        )
+                return await _PAGES[kind](work, cursor)
 
     low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # no public way
     low.add_request_handler("resources/list", PaginatedRequestParams, list_resources)
+
+
+async def _personas(work: "Work", cursor: str) -> ListResourcesResult:
+    page = await listing.list_personas(work, limit=PAGE, cursor=cursor or None)
+    return ListResourcesResult(
+        resources=[resource for persona in page.personas for resource in _listed(persona)],
+        next_cursor=f"personas:{page.next_cursor}" if page.next_cursor else "roles:",
+    )
+
+
+async def _roles(work: "Work", cursor: str) -> ListResourcesResult:
+    roles = await listing.list_roles(work, after=cursor, limit=PAGE)
+    more = len(roles) == PAGE
+    return ListResourcesResult(
+        resources=[*map(_listed_role, roles)],
+        next_cursor=f"roles:{roles[-1].name}" if more else "standards:",
+    )
+
+
+async def _standards(work: "Work", cursor: str) -> ListResourcesResult:
+    found, following = await standards.list_standards(work, cursor=cursor or None, limit=PAGE)
+    return ListResourcesResult(
+        resources=found if following else [*found, SCHEMA],
+        next_cursor=f"standards:{following}" if following else None,
+    )
+
+
+_PAGES: dict[str, Callable[["Work", str], Awaitable[ListResourcesResult]]] = {
+    "personas": _personas,
+    "roles": _roles,
+    "standards": _standards,
+}
 
 
 def _serve_completions(server: MCPServer[Attachment]) -> None:
@@ -149,6 +172,7 @@ async def _completed(work: "Work", params: CompleteRequestParams) -> list[str]:
     argument = params.argument
     prompt = params.ref.name if isinstance(params.ref, PromptReference) else ""
     uri = "" if isinstance(params.ref, PromptReference) else params.ref.uri
+    chosen = (params.context and params.context.arguments) or {}
     if (argument.name == "persona" and prompt == "become_persona") or (
         argument.name == "slug" and uri.startswith(("persona://", "skill://"))
     ):
@@ -156,8 +180,13 @@ async def _completed(work: "Work", params: CompleteRequestParams) -> list[str]:
     if argument.name == "name" and uri.startswith("role://"):
         return await listing.roles_starting_with(work, argument.value, COMPLETIONS + 1)
     if argument.name == "version" and uri.startswith("persona://"):
-        slug = ((params.context and params.context.arguments) or {}).get("slug", "")
+        slug = chosen.get("slug", "")
         return await specs.versions_starting_with(work, slug, argument.value, COMPLETIONS + 1)
+    if argument.name in ("domain", "topic") and (
+        prompt == "propose_standard" or uri.startswith("standard://")
+    ):
+        domain = None if argument.name == "domain" else chosen.get("domain", "")
+        return await standards.complete(work, argument.value, COMPLETIONS + 1, domain=domain)
     return []
 
 

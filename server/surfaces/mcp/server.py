@@ -13,6 +13,7 @@ from mcp.server import CacheHint, MCPServer
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -24,12 +25,14 @@ from pydantic import ValidationError
 
 from server.errors import Invalid
 from server.surfaces.mcp.arguments import make_strict, readable
-from server.surfaces.mcp.attachment import Attachment
+from server.surfaces.mcp.attachment import Attachment, Companion, FindPlace, nowhere
+from server.surfaces.mcp.audience import Audience
 from server.surfaces.mcp.notices import serve_subscriptions
 from server.surfaces.mcp.prompts import add_prompts, lift_meta
 from server.surfaces.mcp.resources import add_resources
 from server.surfaces.mcp.skills import Skills, add_skill_resource
 from server.surfaces.mcp.spec_resources import add_spec_resources
+from server.surfaces.mcp.standard_resources import add_standard_resources
 from server.surfaces.mcp.toolset import Request, Toolset
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class _Toolsets(Mapping[str, Toolset]):
     What specs need to be described would cost every start about 40 ms, and most serve none.
     """
 
-    _modules = ("personas", "specs")
+    _modules = ("personas", "specs", "standards")
 
     def __getitem__(self, name: str) -> Toolset:
         if name not in self._modules:
@@ -81,6 +84,9 @@ FIVE_MINUTES = CacheHint(ttl_ms=300_000, scope="public")
 
 
 class Dramatis(MCPServer[Attachment]):
+    def serves(self, name: str) -> bool:
+        return self._tool_manager.get_tool(name) is not None
+
     def make_strict(self, name: str) -> None:
         tool = self._tool_manager.get_tool(name)
         assert tool is not None
@@ -122,22 +128,38 @@ class Dramatis(MCPServer[Attachment]):
 
 
 def build(
-    open_app: "OpenApp", *, toolsets: Sequence[str] = ("personas",), read_only: bool = False
+    open_app: "OpenApp",
+    *,
+    toolsets: Sequence[str] = ("personas",),
+    read_only: bool = False,
+    follow: Companion | None = None,
+    find_place: FindPlace | None = None,
 ) -> Dramatis:
     """Build the server. The app is opened when the first request has been answered.
 
     Args:
         read_only: leave out the tools that write.
+        follow: keeps the index of standards like their files while the app is open; started only
+            where a tool searches it.
+        find_place: finds the project without the database, so that its files can be searched.
 
     Raises:
         Invalid: a toolset is unknown.
     """
     # By name, so that one that is named twice is served once.
     chosen = [_toolset(name) for name in dict.fromkeys(toolsets)]
+    bus = InMemorySubscriptionBus()
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Attachment]) -> AsyncGenerator[Attachment]:
-        attachment = Attachment(open_app, read_only=read_only)
+        searches = server.serves("search_standards")
+        attachment = Attachment(
+            open_app,
+            Audience(bus),
+            read_only=read_only,
+            companion=follow if searches else None,
+            find_place=find_place or nowhere,
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(attachment.hold)
             try:
@@ -152,6 +174,7 @@ def build(
         instructions=_instructions(chosen, read_only=read_only),
         version=version("dramatis-mcp"),
         lifespan=lifespan,
+        subscriptions=bus,
         log_level="WARNING",
         extensions=[Skills()],
         middleware=[_keep_crashes_to_ourselves, _attach_after_the_first_answer],
@@ -166,6 +189,7 @@ def build(
         _add(server, toolset, read_only=read_only)
     add_resources(server)
     add_spec_resources(server)
+    add_standard_resources(server)
     add_skill_resource(server)
     add_prompts(server)
     serve_subscriptions(server)
@@ -186,7 +210,8 @@ def _instructions(toolsets: Sequence[Toolset], *, read_only: bool) -> str:
 
 def _add(server: Dramatis, toolset: Toolset, *, read_only: bool) -> None:
     for tool in toolset.tools:
-        if read_only and tool.writes:
+        # Some tools are in two toolsets.
+        if (read_only and tool.writes) or server.serves(tool.function.__name__):
             continue
         server.add_tool(
             tool.function,
@@ -214,5 +239,6 @@ async def _keep_crashes_to_ourselves(ctx: Request, call_next: CallNext) -> Handl
 
 async def _attach_after_the_first_answer(ctx: Request, call_next: CallNext) -> HandlerResult:
     result = await call_next(ctx)
+    ctx.lifespan_context.audience.join(ctx)
     ctx.lifespan_context.begin()
     return result

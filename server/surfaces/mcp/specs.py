@@ -22,7 +22,7 @@ from server.specs.shapes import (
 )
 from server.surfaces.mcp.arguments import OrNothing, Who
 from server.surfaces.mcp.notices import spec_published, spec_stored
-from server.surfaces.mcp.publishing import Answered, Foreseen, agreed, can_ask
+from server.surfaces.mcp.publishing import Answered, Foreseen, agreed
 from server.surfaces.mcp.toolset import (
     ADDS,
     LONG_RESULT,
@@ -31,6 +31,7 @@ from server.surfaces.mcp.toolset import (
     Ctx,
     Tool,
     Toolset,
+    can_ask,
     proven,
     refusals,
     use_case,

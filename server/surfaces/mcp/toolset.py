@@ -39,6 +39,9 @@ COMPLETES = ToolAnnotations(
 REPLACES = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
 )
+DECIDES = ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
+)
 # Claude Code keeps longer results than this many characters in a file, away from the model.
 LONG_RESULT = {"anthropic/maxResultSizeChars": 500_000}
 
@@ -95,6 +98,13 @@ async def use_case(ctx: Ctx | Request) -> "AsyncGenerator[Work]":
     app, caller = await acting(ctx)
     async with app.work(caller) as work:
         yield work
+
+
+def can_ask(ctx: Ctx) -> bool:
+    """Say whether the client shows forms; one that names no kind of question does."""
+    capabilities = ctx.client_capabilities
+    asking = capabilities.elicitation if capabilities else None
+    return asking is not None and (asking.form is not None or asking.url is None)
 
 
 @contextmanager
