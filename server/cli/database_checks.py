@@ -18,13 +18,25 @@ from server.app import (
 )
 from server.cli.checks import Check
 from server.cli.sessions import opened
+from server.cli.standards_views import waiting
 from server.errors import DramatisError
 from server.personas.service import broken_personas
 from server.settings import Settings
+from server.standards import queries
+from server.standards.catalogue import statistics
 from server.work import DatabaseUnavailable
 
 NAMED = 10
-CHECKS = ("database", "PostgreSQL", "revision", "login", "row security", "tenant", "persona files")
+CHECKS = (
+    "database",
+    "PostgreSQL",
+    "revision",
+    "login",
+    "row security",
+    "tenant",
+    "persona files",
+    "standards",
+)
 
 
 def programs(settings: Settings) -> list[Check]:
@@ -53,6 +65,7 @@ async def database(settings: Settings) -> list[Check]:
                 done.append(await _tenant(attached, settings))
                 if not state.bypasses_isolation:
                     done.append(await _persona_files(settings))
+                    done.append(await _standards(settings))
     except DatabaseUnavailable as error:
         remedy = "See that the server of DRAMATIS_DATABASE_URL runs and lets you in."
         done.append(Check(CHECKS[len(done)], "failed", str(error.args[0]), remedy))
@@ -131,6 +144,26 @@ async def _persona_files(settings: Settings) -> Check:
         f"missing some: {', '.join(slugs[:NAMED])}{more}",
         "Run `dramatis persona repair --all`.",
     )
+
+
+async def _standards(settings: Settings) -> Check:
+    async with opened(settings) as (app, caller):
+        if app.place is None:
+            return Check("standards", "ok", "no project here")
+        async with app.work(caller) as work:
+            counts = await statistics(work)
+            not_written = [one.id for one in await queries.not_written(work)]
+    found = (
+        f"{app.place.standards}: {counts.standards:,} indexed; proposals:"
+        f" {waiting(counts.waiting_proposals)}; vectors: {counts.vectors}"
+    )
+    if not_written:
+        repairs = ", ".join(f"`dramatis standards repair {one}`" for one in not_written[:NAMED])
+        return Check("standards", "warning", f"{found}; approved ones are not written", repairs)
+    if counts.vectors.startswith("unavailable"):
+        remedy = "See DRAMATIS_EMBEDDING_MODEL and DRAMATIS_EMBEDDING_URL; words are found anyway."
+        return Check("standards", "warning", found, remedy)
+    return Check("standards", "ok", found)
 
 
 _TABLES = text(

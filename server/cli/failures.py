@@ -32,6 +32,23 @@ IN_COMMANDS = {
         "`dramatis persona register`; `dramatis persona list` has those there are."
     ),
     "create_persona_spec or generate_persona_spec, or with": "`dramatis spec generate` or",
+    "Read it with read_standard, work the change into its text, and propose that with its sha256 as"
+    " base_sha256.": (
+        "`dramatis standards show` prints it. Work the change into its text, without its front"
+        " matter, and propose that with --change."
+    ),
+    "Read it again with read_standard and propose the change against it as it is now.": (
+        "Look at it with `dramatis standards show`; --change or --rebase takes it as it is now."
+    ),
+    "Propose it anew without base_sha256 to make it.": (
+        "`dramatis standards propose` without --change makes it."
+    ),
+    "revise_standard_proposal of": "`dramatis standards revise` of",
+    "with the new base_sha256": "with --rebase",
+    "list_standard_proposals has": "`dramatis standards proposals --status all` has",
+    "list_standards has": "`dramatis standards list` has",
+    "Give tags as `tags`;": "Take it out, and give tags with --tag;",
+    "with DRAMATIS_PROJECT_ROOT.": "with --project or DRAMATIS_PROJECT_ROOT.",
 }
 
 

@@ -43,6 +43,7 @@ class Given:
 
     data_root: str | None = None
     tenant: str | None = None
+    project_root: str | None = None
     as_json: bool = False
 
     def settings(self, **flags: object) -> "Settings":
@@ -59,7 +60,11 @@ class Given:
         from server.errors import Invalid, refused
         from server.settings import Settings
 
-        flags |= {"data_root": self.data_root, "tenant": self.tenant}
+        flags |= {
+            "data_root": self.data_root,
+            "tenant": self.tenant,
+            "project_root": self.project_root,
+        }
         values: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
         try:
             return Settings(**values)
@@ -87,6 +92,35 @@ class Group(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += _everywhere()
+
+
+class ProjectCommand(Command):
+    """A command on the standards of a project."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_project())
+
+
+class ProjectGroup(Group):
+    """A group of those; its commands, and itself, have the option."""
+
+    command_class = ProjectCommand
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_project())
+
+
+def _project() -> click.Parameter:
+    return click.Option(
+        ["--project", "project_root"],
+        type=click.Path(),
+        metavar="FOLDER",
+        help="Project whose standards are meant.",
+        expose_value=False,
+        callback=_note,
+    )
 
 
 def _everywhere() -> list[click.Parameter]:

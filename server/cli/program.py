@@ -14,6 +14,7 @@ COMMANDS = (
     "mcp",
     "persona",
     "spec",
+    "standards",
     "start",
     "role",
     "tenant",

@@ -307,7 +307,9 @@ def test_serving_takes_its_flags_and_keeps_standard_output_clean(offline: Cli):
     toolsets = offline.process("mcp", "--toolsets", "personas, none", "--read-only", "--json")
 
     assert (toolsets.returncode, toolsets.stdout) == (2, b"")
-    assert toolsets.stderr == b"Error: No toolset is called 'none'. Known: personas, specs.\n"
+    assert toolsets.stderr == (
+        b"Error: No toolset is called 'none'. Known: personas, specs, standards.\n"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root can become an account without a name.")
