@@ -17,7 +17,16 @@ from pathlib import Path
 import anyio
 
 from db.embedded import EmbeddedPostgres
-from tests.benchmarks import compiling, listing, memory, specs, starting, throughput, verbs
+from tests.benchmarks import (
+    compiling,
+    listing,
+    memory,
+    specs,
+    standards,
+    starting,
+    throughput,
+    verbs,
+)
 from tests.benchmarks.report import Section
 from tests.benchmarks.wire import DRAMATIS, spawned
 from tests.db.sessions import REPOSITORY, cleared
@@ -31,6 +40,7 @@ class Extent:
     registrations: int
     rounds: int
     factors: list[int]
+    standards: standards.Sizes
 
 
 FULL = Extent(
@@ -40,8 +50,17 @@ FULL = Extent(
     registrations=400,
     rounds=3,
     factors=[1, 5, 10, 25, 50],
+    standards=standards.Sizes(indexed=3_000, searched=10_000),
 )
-QUICK = Extent(starts=1, sizes=[100, 1_000], calls=5, registrations=40, rounds=1, factors=[1, 5])
+QUICK = Extent(
+    starts=1,
+    sizes=[100, 1_000],
+    calls=5,
+    registrations=40,
+    rounds=1,
+    factors=[1, 5],
+    standards=standards.Sizes(indexed=100, searched=100),
+)
 
 
 def main() -> None:
@@ -57,6 +76,7 @@ def main() -> None:
         show(listing.measure(data_root))
         show(memory.measure(data_root))
         show(*anyio.run(measure_specs, host, data_root, extent))
+        show(*anyio.run(measure_standards, host, data_root, extent))
     print(f"Took {time.monotonic() - began:.0f} s.")
 
 
@@ -75,6 +95,10 @@ async def measure_specs(host: str, data_root: Path, extent: Extent) -> list[Sect
         *await compiling.measure(extent.factors, rounds=extent.calls),
         *await specs.measure(host, data_root, rounds=extent.calls),
     ]
+
+
+async def measure_standards(host: str, data_root: Path, extent: Extent) -> list[Section]:
+    return await standards.measure(host, data_root, extent.standards, rounds=extent.calls)
 
 
 def prepare() -> None:

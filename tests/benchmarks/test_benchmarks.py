@@ -6,7 +6,7 @@ import sys
 
 from tests.db.sessions import REPOSITORY
 
-SECTIONS = 11
+SECTIONS = 14
 NUMBER = re.compile(r"\d")
 
 
