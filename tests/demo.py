@@ -10,32 +10,56 @@ from typing import Any
 import anyio
 from mcp import Client, StdioServerParameters
 from mcp.client import ClientRequestContext
-from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextContent
+from mcp.types import (
+    CallToolResult,
+    ElicitRequestFormParams,
+    ElicitRequestParams,
+    ElicitResult,
+    TextContent,
+)
 
 from db.embedded import EmbeddedPostgres
 from server.specs.examples import example_text
 
 DRAMATIS = Path(sys.executable).with_name("dramatis")
+STANDARD = """\
+# Flaky tests
+
+## Context
+
+A test that fails now and then is worse than none: people stop reading the red.
+
+## Pattern
+
+Pass the clock in. A test that reads the time twice fails around midnight.
+"""
 
 
 async def main() -> None:
     data_root = Path(tempfile.mkdtemp(prefix="dramatis-demo-"))
+    project = data_root / "project"
+    (project / ".git").mkdir(parents=True)
     server = StdioServerParameters(
         command=str(DRAMATIS),
         args=["mcp", "--data-root", str(data_root)],
-        env={"DRAMATIS_LINGER_S": "0", "DRAMATIS_TOOLSETS": "personas,specs"},
+        env={
+            "DRAMATIS_LINGER_S": "0",
+            "DRAMATIS_TOOLSETS": "personas,specs,standards",
+            "DRAMATIS_PROJECT_ROOT": str(project),
+        },
     )
     print(f"$ dramatis mcp --data-root {data_root}\n")
     try:
-        async with Client(server, elicitation_callback=answer_yes) as client:
+        async with Client(server, elicitation_callback=Person()) as client:
             con = await play_personas(client)
             await play_specs(client, con)
+            await play_standards(client, con, project)
     except BaseException:
         remove_database(data_root)
         shutil.rmtree(data_root, ignore_errors=True)
         raise
     remove_database(data_root)
-    print(f"The files are left for you to look at: {data_root}/personas")
+    print(f"The files are left for you to look at: {data_root}")
 
 
 def remove_database(data_root: Path) -> None:
@@ -46,11 +70,24 @@ def remove_database(data_root: Path) -> None:
     shutil.rmtree(server.base)
 
 
-async def answer_yes(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-    """Answer what the server asks the person, as you would in your client."""
-    print(indented(params.message, "  ? "))
-    print("  ! Yes.")
-    return ElicitResult(action="accept", content={})
+class Person:
+    """Answers what the server asks the person, as you would in your client."""
+
+    def __init__(self) -> None:
+        self._decisions = [
+            {"decision": "ask for changes", "feedback": "Say what to do about sleeps, too."},
+            {"decision": "approve"},
+        ]
+
+    async def __call__(
+        self, context: ClientRequestContext, params: ElicitRequestParams
+    ) -> ElicitResult:
+        print(indented(params.message, "  ? "))
+        assert isinstance(params, ElicitRequestFormParams)
+        deciding = "decision" in params.requested_schema["properties"]
+        content = self._decisions.pop(0) if deciding else {}
+        print(f"  ! {': '.join(content.values()) or 'Yes.'}")
+        return ElicitResult(action="accept", content={**content})
 
 
 async def play_personas(client: Client) -> str:
@@ -119,6 +156,41 @@ async def play_specs(client: Client, con: str) -> None:
     print()
 
 
+async def play_standards(client: Client, con: str, project: Path) -> None:
+    """Propose a standard, be sent back, revise it, have it approved, and find it."""
+    print("Now a standard: what Con learned becomes a rule for everybody, if you say so.\n")
+    found = await call(client, "search_standards", queries=["test fails around midnight"])
+    show(found, "hits", "note")
+    proposed = await call(
+        client,
+        "propose_standard",
+        domain="testing",
+        topic="flaky-tests",
+        content=STANDARD,
+        reason="Three suites failed at night for the same reason.",
+        evidence=[{"file": "tests/test_tokens.py", "lines": "14-20"}],
+        confidence=0.9,
+        persona=con,
+    )
+    show(proposed, "id", "status", "file", "message")
+    files = [*project.glob(".agent-os/standards/**/*.md")]
+    print(f"  Files in the project: {len(files)}\n")
+
+    number = proposed["id"]
+    show(await call(client, "request_standard_approval", proposal=number), "status", "message")
+    content = STANDARD + "\nNever wait with a sleep: wait for what the test is about.\n"
+    revised = await call(client, "revise_standard_proposal", proposal=number, content=content)
+    show(revised, "revision", "status")
+    approved = await call(client, "request_standard_approval", proposal=number)
+    show(approved, "status", "message")
+    print(Path(approved["path"]).read_text(encoding="utf-8"))
+
+    found = await call(client, "search_standards", queries=["test fails around midnight"])
+    best = found["hits"][0]
+    show(best, "file", "section", "relevance", "review", "approved_by", "highlight")
+    show(found, "found_by", "took_ms")
+
+
 async def publish(client: Client, con: str, version: str, note: str) -> None:
     tool = "publish_persona_spec"
     show(await call(client, tool, persona=con, version=version, note=note), "replaced")
@@ -131,11 +203,11 @@ async def show_source(client: Client, con: str) -> None:
     print(f"  {source}\n")
 
 
-async def call(client: Client, tool: str, **arguments: str) -> Any:
+async def call(client: Client, tool: str, **arguments: Any) -> Any:
     return (await called(client, tool, **arguments)).structured_content
 
 
-async def called(client: Client, tool: str, **arguments: str) -> CallToolResult:
+async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
     print(f"> {tool}({', '.join(f'{key}={shown(value)}' for key, value in arguments.items())})")
     result = await client.call_tool(tool, arguments)
     if result.is_error:
@@ -147,8 +219,8 @@ def text_of(result: CallToolResult) -> str:
     return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
 
 
-def shown(value: str) -> str:
-    lines = value.count("\n")
+def shown(value: Any) -> str:
+    lines = str(value).count("\n")
     return f"({lines} lines)" if lines else repr(value)
 
 

@@ -25,7 +25,13 @@ CONFIGURATIONS = {
     ".claude-plugin/plugin.json": "mcpServers",
 }
 FOR_THE_INSTALLED = {"mcp.json", ".claude-plugin/plugin.json"}
-DOCUMENTS = ["CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/specs.md"]
+DOCUMENTS = [
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/operations.md",
+    "docs/specs.md",
+    "docs/standards.md",
+]
 # Written in parts, so that this file passes its own test.
 INDEX_HOSTS = [
     "pypi" + ".org",

@@ -65,7 +65,7 @@ def test_the_specs_are_switched_on_as_it_says():
 
 @pytest.mark.anyio
 async def test_every_resource_that_it_names_exists(client: Client):
-    named = set(re.findall(r"`((?:persona|role|schema)://[^`]+)`", README))
+    named = set(re.findall(r"`((?:persona|role|schema|standard)://[^`]+)`", README))
 
     templates = (await client.list_resource_templates()).resource_templates
     page = await client.list_resources()
@@ -74,7 +74,7 @@ async def test_every_resource_that_it_names_exists(client: Client):
         page = await client.list_resources(cursor=page.next_cursor)
         served |= {resource.uri for resource in page.resources}
 
-    assert len(named) == 5
+    assert len(named) == 6
     assert named <= served
 
 
@@ -94,7 +94,7 @@ def test_every_make_target_exists(target: str):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    for file in ("team.yaml", "con.yaml", "checks.yaml"):
+    for file in ("team.yaml", "con.yaml", "checks.yaml", "draft.md"):
         Path(file).touch()
     words = shlex.split(line)
     command: click.Command = main
