@@ -130,7 +130,7 @@ class PostingRow(OwnedRow):
 
     The key is the index that a search reads, and the rest of the row is in it: under row-level
     security an index on a tsvector would lie idle, because `@@` is not leakproof. There is no foreign
-    key: to check it for each of a file's thousand words took a third of indexing it, and only the
+    key: to check it for each of a file's thousand words took a quarter of indexing it, and only the
     indexer writes here, with the passages in one transaction.
     """
 
