@@ -382,3 +382,20 @@ def test_a_hostile_text_takes_time_that_grows_with_its_length(unit: str):
 
     # What counts is that it ends: a hanging test is stopped.
     assert isinstance(find_secrets(text), list)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("mysql -u root -p" + "S3cret" + "Pw9 shop", "a password for a program"),
+        ("sshpass -p '" + "Winter" + "2026!' ssh host", "a password for a program"),
+        ("password: " + "UeJmesnecQ" + "CokX&2", "a value assigned to `password`"),
+    ],
+)
+def test_a_password_among_options_or_with_an_ampersand_is_found(line: str, kind: str):
+    assert Secret(1, kind) in find_secrets(line)
+
+
+@pytest.mark.parametrize("line", ["mysql -u root -p shop", "sshpass -p $PASSWORD ssh host"])
+def test_a_password_that_is_asked_for_or_put_in_later_is_none(line: str):
+    assert find_secrets(line) == []
