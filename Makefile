@@ -31,7 +31,7 @@ test: $(INSTALLED)  ## Run the whole suite.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-16: $(INSTALLED)  ## Run what touches the database on PostgreSQL 16, as an external server.
-	$(BIN)/python -m pytest -q --postgres=16 tests/personas tests/standards tests/surfaces tests/test_migrations.py tests/test_isolation.py tests/test_opening.py
+	$(BIN)/python -m pytest -q --postgres=16 tests/jobs tests/personas tests/standards tests/surfaces tests/test_migrations.py tests/test_isolation.py tests/test_opening.py
 
 check: $(INSTALLED)  ## Lint, types, import contracts, migrations.
 	$(BIN)/ruff check
@@ -48,6 +48,7 @@ bench: $(INSTALLED)  ## Print ratios against raw baselines measured in the same 
 
 lock:  ## Compile requirements/*.txt from pyproject.toml (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/core.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra worker --extra telemetry -o requirements/worker.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --all-extras --group dev -o requirements/dev.txt
 
 clean:  ## Remove what the targets above made.

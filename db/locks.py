@@ -42,6 +42,11 @@ def is_free(path: Path) -> bool:
         os.close(lock)
 
 
+def take(lock: int) -> bool:
+    """Have a lock alone from then on, unless somebody else has it."""
+    return _taken_at_once(lock, fcntl.LOCK_EX)
+
+
 def share(lock: int) -> None:
     """Wait until nobody has the lock alone, and share it from then on."""
     fcntl.flock(lock, fcntl.LOCK_SH)

@@ -4,6 +4,7 @@ from psycopg import errors
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
+from db import queue
 from db.base import SCHEMA
 from db.tables import metadata
 
@@ -36,6 +37,7 @@ def establish(connection: Connection) -> bool:
         if table.name in present:
             rights = table.info.get("app_may", "SELECT, INSERT, UPDATE, DELETE")
             connection.execute(text(f"GRANT {rights} ON {table.fullname} TO {APP}"))
+    queue.grant(connection, APP)
     return True
 
 

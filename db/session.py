@@ -17,10 +17,14 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, SessionTransaction
 
+from db.queue import QUEUE_SCHEMA
+
 CONNECT_TIMEOUT_S = 5
 POOL_TIMEOUT_S = 3
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "8s"
+# Of a process that was frozen in the middle of a transaction, which others wait for.
+IDLE_TIMEOUT = "30s"
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -29,6 +33,9 @@ class TenantSession(Session):
     """A session whose every transaction belongs to the tenant in `info["tenant_id"]`."""
 
 
+# The queue's functions name its tables without a schema; everything of ours names it.
+SEARCH_PATH = f"{QUEUE_SCHEMA}, public"
+
 # The tenant is set per transaction, for then a pooled connection forgets it by itself. The time
 # limits ride along: a statement of their own would cost a round trip, and start-up options are
 # refused by some connection poolers.
@@ -36,7 +43,9 @@ _BEGIN = text(
     "SELECT set_config('app.tenant_id', :tenant_id, true),"
     " set_config('lock_timeout', :lock_timeout, true),"
     " set_config('statement_timeout', :statement_timeout, true),"
-    " set_config('timezone', 'UTC', true)"
+    " set_config('idle_in_transaction_session_timeout', :idle_timeout, true),"
+    " set_config('timezone', 'UTC', true),"
+    " set_config('search_path', :search_path, true)"
 )
 
 
@@ -48,6 +57,8 @@ def _enter_tenant(session: Session, _: SessionTransaction, connection: Connectio
             "tenant_id": str(session.info["tenant_id"]),
             "lock_timeout": LOCK_TIMEOUT,
             "statement_timeout": STATEMENT_TIMEOUT,
+            "idle_timeout": IDLE_TIMEOUT,
+            "search_path": SEARCH_PATH,
         },
     )
 

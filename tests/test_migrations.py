@@ -1,6 +1,7 @@
 """The migrations make the schema that the tables describe, and can be walked both ways."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -135,6 +136,103 @@ def test_specs_can_be_undone_with_rows_and_leave_all_else_as_the_release_before_
             ("pm-con-1",)
         ]
         assert connection.execute("SELECT FROM dramatis.persona_specs").fetchall() == []
+
+
+JOB_ROWS = (
+    *SPEC_ROWS[:2],
+    "INSERT INTO dramatis.projects (host, root) VALUES ('', '/x')",
+    "INSERT INTO dramatis.persona_jobs (id, persona, persona_name, persona_id, project_id, task,"
+    " priority, prompt, trace, runner, model, requested_by, queue, spent_on, tokens_limit, seconds_limit) VALUES"
+    " (gen_random_uuid(), 'pm-con-1', 'Con', 1, 1, 'x', 'low', '', '{}', 'model', '', 'me', '', now(), 1,"
+    " 1)",
+    "INSERT INTO dramatis.job_steps (job_id, attempt, kind, name, began_at, duration_ms)"
+    " SELECT id, 1, 'note', '', now(), 0 FROM dramatis.persona_jobs",
+    "INSERT INTO dramatis.persona_spending (persona, day) VALUES ('pm-con-1', '2030-01-01')",
+    "INSERT INTO dramatis.job_cleanups DEFAULT VALUES",
+)
+
+
+def test_jobs_can_be_undone_with_rows_and_leave_all_else_as_the_release_before_knows_it(
+    empty: str,
+):
+    upgrade(empty, "0005")
+    names = [name.removeprefix("dramatis.") for name in tables(empty)]
+    before = described(empty, names)
+    upgrade(empty, "0006")
+    beside = described(empty, names)
+    fill(empty, JOB_ROWS)
+
+    command.downgrade(config(empty), "0005")
+
+    assert beside == before
+    assert described(empty, names) == before
+    assert [name.removeprefix("dramatis.") for name in tables(empty)] == names
+
+
+def fill(url: str, rows: Sequence[str]) -> None:
+    with psycopg.connect(plain(url)) as connection:
+        connection.execute("SELECT set_config('app.tenant_id', '1', false)")
+        for row in rows:
+            connection.execute(row.encode())
+
+
+def test_the_release_before_can_delete_a_persona_and_a_project_that_have_jobs(empty: str):
+    upgrade(empty, "0006")
+    fill(empty, JOB_ROWS)
+
+    fill(empty, ["DELETE FROM dramatis.personas", "DELETE FROM dramatis.projects"])
+
+    with psycopg.connect(plain(empty)) as connection:
+        connection.execute("SELECT set_config('app.tenant_id', '1', false)")
+        kept = "SELECT tenant_id, persona, persona_id, project_id FROM dramatis.persona_jobs"
+        assert connection.execute(kept).fetchall() == [(1, "pm-con-1", None, None)]
+
+
+def in_queue(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
+    """Ask in the schema of the queue, with the search path that its functions need."""
+    with psycopg.connect(plain(url), options="-c search_path=dramatis_queue") as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_the_queue_comes_and_goes_with_its_revision(empty: str):
+    made = "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'dramatis_queue'"
+    there: list[object] = []
+
+    for revision in ("0005", "0006"):
+        upgrade(empty, revision)
+        there += in_queue(empty, made)
+    command.downgrade(config(empty), "0005")
+    there += in_queue(empty, made)
+    upgrade(empty)
+    there += in_queue(empty, made)
+
+    assert there == [(False,), (True,), (False,), (True,)]
+    with psycopg.connect(plain(empty)) as connection:
+        schema = "SELECT FROM pg_namespace WHERE nspname = 'dramatis_queue'"
+        assert len(connection.execute(schema).fetchall()) == 1
+
+
+def test_the_applications_role_uses_the_queue_and_cannot_change_what_it_is(empty: str):
+    upgrade(empty)
+    app = empty.replace("dramatis_owner", "dramatis_app")
+
+    granted = in_queue(
+        app,
+        "SELECT DISTINCT string_agg(privilege_type, ', ' ORDER BY privilege_type)"
+        " FROM information_schema.role_table_grants"
+        " WHERE table_schema = 'dramatis_queue' AND grantee = 'dramatis_app' GROUP BY table_name",
+    )
+    delivered = in_queue(
+        app,
+        "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('jobs', 'run_job', 0, NULL, NULL, '{}', NULL)"
+        "::procrastinate_job_to_defer_v1])",
+    )
+
+    assert granted == [("DELETE, INSERT, SELECT, UPDATE",)]
+    assert delivered == [([1],)]
+    for statement in ("CREATE TABLE x ()", "DROP TABLE procrastinate_jobs CASCADE"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            in_queue(app, statement)
 
 
 def test_the_release_before_can_delete_a_persona_that_has_specs(empty: str):

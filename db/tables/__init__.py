@@ -2,6 +2,7 @@
 
 from db.base import Base
 from db.tables.audit import AuditRow
+from db.tables.jobs import JobCleanupRow, JobRow, JobStepRow, SpendingRow
 from db.tables.personas import PersonaRow, RoleRow, SkillVersionRow
 from db.tables.specs import ChecksRow, PersonaSpecRow, PublicationRow
 from db.tables.standards import (
@@ -24,6 +25,9 @@ __all__ = [
     "AuditRow",
     "ChecksRow",
     "DecisionRow",
+    "JobCleanupRow",
+    "JobRow",
+    "JobStepRow",
     "PassageRow",
     "PersonaRow",
     "PersonaSpecRow",
@@ -34,6 +38,7 @@ __all__ = [
     "RevisionRow",
     "RoleRow",
     "SkillVersionRow",
+    "SpendingRow",
     "StandardRow",
     "StandardUseRow",
     "TenantRow",

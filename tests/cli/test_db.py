@@ -197,12 +197,14 @@ def test_a_backup_is_restored_where_there_was_nothing(up: Cli):
 def test_a_backup_of_an_older_revision_is_migrated(up: Cli):
     file = up.folder / "saved.dump"
     newer = (
-        b"approved_files proposal_decisions proposal_revisions proposals postings passages"
+        b"job_steps persona_jobs persona_spending job_cleanups"
+        b" approved_files proposal_decisions proposal_revisions proposals postings passages"
         b" standard_uses standards projects"
         b" spec_publications persona_specs persona_checks skill_versions audit_log"
     )
     for table in newer.split():
         execute(up, b"DROP TABLE dramatis." + table, "dramatis")
+    execute(up, b"DROP SCHEMA dramatis_queue CASCADE", "dramatis")
     execute(up, b"ALTER TABLE dramatis.personas DROP COLUMN name_key", "dramatis")
     for index in (b"tenant_id_role_id_status_id", b"tenant_id_status_id"):
         execute(up, b"DROP INDEX dramatis.ix_personas_" + index, "dramatis")
