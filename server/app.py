@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from platform import node
 
@@ -19,10 +19,18 @@ from db.embedded import EmbeddedPostgres, EmbeddedUnavailable
 from db.session import BadDatabaseUrl, Database, connect
 from server import access
 from server.errors import Forbidden, Unavailable
+from server.jobs.starting import Station, renew_worker, start_worker
 from server.rendering import environment
 from server.settings import Settings, forget_libpq_environment
 from server.standards.projects import find_place
-from server.work import App, DatabaseUnavailable, Embedding
+from server.work import (
+    App,
+    DatabaseUnavailable,
+    Embedding,
+    JobLimits,
+    JobSettings,
+    ModelChoice,
+)
 
 OLDEST_POSTGRES = 16
 ATTACH_TIMEOUT_S = 8
@@ -97,6 +105,7 @@ async def open_app(settings: Settings) -> AsyncGenerator[App]:
             tenant_id=tenant_id,
             place=find_place(settings, host="" if attached.embedded else node()),
             embedding=_embedding(settings),
+            jobs=jobs_of(settings),
         )
 
 
@@ -105,6 +114,36 @@ def _embedding(settings: Settings) -> Embedding | None:
         return None
     key = settings.embedding_key.get_secret_value() if settings.embedding_key else None
     return Embedding(settings.embedding_model, settings.embedding_url, key)
+
+
+def jobs_of(settings: Settings) -> JobSettings:
+    """Say how personas are invoked with these settings."""
+    limits = JobLimits(
+        queue_length=settings.queue_length,
+        per_minute=settings.jobs_per_minute,
+        running=settings.running_jobs,
+        running_per_persona=settings.persona_jobs,
+        run_s=settings.job_s,
+        run_tokens=settings.run_tokens,
+        day_tokens=settings.persona_day_tokens,
+        run_usd=settings.run_usd,
+        day_usd=settings.persona_day_usd,
+    )
+    model = None
+    if settings.model is not None:
+        model = ModelChoice(settings.model, settings.model_url, command=False)
+    elif settings.runner_command is not None:
+        model = ModelChoice("", None, command=True)
+    jobs = JobSettings(model, limits, settings.core_personas)
+    if not settings.start_worker:
+        return jobs
+    station = Station.of(settings)
+    return replace(
+        jobs,
+        queue=station.queue,
+        start_worker=partial(start_worker, station, settings),
+        renew_worker=partial(renew_worker, station, settings),
+    )
 
 
 @asynccontextmanager

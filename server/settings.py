@@ -1,16 +1,42 @@
 """Everything an operator may set. The only reader of the environment."""
 
+import json
 import os
+import re
+import shlex
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, cast
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SkillTemplate = Literal["standard", "detailed"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+# What a worker runs jobs with. All else was decided when they were invoked, and is in their rows.
+OF_WORKERS = (
+    "model",
+    "model_url",
+    "model_key",
+    "model_key_file",
+    "model_price",
+    "model_s",
+    "runner_command",
+    "job_s",
+    "core_personas",
+    "standards_library",
+    "embedding_model",
+    "embedding_url",
+    "embedding_key",
+    "running_jobs",
+    "persona_jobs",
+    "worker_jobs",
+    "worker_idle_s",
+)
+OF_PROVIDERS = re.compile(r".+_(API_KEY|AUTH_TOKEN|BASE_URL|API_BASE)|(AWS|GOOGLE|AZURE)_.+")
 
 
 def _absolute(path: Path) -> Path:
@@ -50,6 +76,8 @@ def _inside(text: str) -> str:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Words = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 def _parts(value: object) -> object:
@@ -60,6 +88,33 @@ def _parts(value: object) -> object:
 
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
+
+
+def _price(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(value.split("/"))
+
+
+def _words(value: object) -> object:
+    """Split a command as a shell does, without one."""
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+
+def _written(name: str, value: object) -> str:
+    """Write a setting as its variable has it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        parts = [str(part) for part in cast("tuple[object, ...]", value)]
+        match name:
+            case "runner_command":
+                return shlex.join(parts)
+            case "model_price":
+                return "/".join(parts)
+            case _:
+                return ",".join(parts)
+    return str(value)
 
 
 def is_everything(path: Path) -> bool:
@@ -81,6 +136,17 @@ def forget_libpq_environment() -> None:
     """
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+
+
+def collector_named() -> bool:
+    """Tell whether the variables of OpenTelemetry name somebody to send spans to."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
+
+
+def quiet_libraries() -> None:
+    """Keep pydantic-ai from printing a banner when an agent's variables are in the environment."""
+    os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
 
 def default_data_root() -> Path:
@@ -144,6 +210,85 @@ class Settings(BaseSettings):
     embedding_key: SecretStr | None = Field(
         default=None, description="Key for that endpoint, if it wants one."
     )
+    model: str | None = Field(
+        default=None,
+        description="Model that invoked personas run on: `provider:name`, or the name at `MODEL_URL`.",
+    )
+    model_url: str | None = Field(
+        default=None,
+        description="OpenAI-compatible server of the model, local or not, ending in `/v1`.",
+    )
+    model_key: SecretStr | None = Field(
+        default=None,
+        description="Key for the model; else the variable of its provider, e.g. `OPENAI_API_KEY`.",
+    )
+    model_key_file: AbsolutePath | None = Field(
+        default=None, description="File with that key, read by the worker when it needs it."
+    )
+    # Inside of a union, `NoDecode` is not seen, and JSON would be read: a number, a quoted word.
+    model_price: Annotated[tuple[Price, Price] | None, NoDecode, BeforeValidator(_price)] = Field(
+        default=None,
+        description="`input/output` in USD per million tokens, where the model's price is not known.",
+    )
+    runner_command: Annotated[Words | None, NoDecode, BeforeValidator(_words)] = Field(
+        default=None,
+        description="Without a model: command-line agent that reads the prompt from its input and"
+        " prints the answer, e.g. `claude -p`.",
+    )
+    core_personas: Annotated[AbsolutePath, AfterValidator(_folder)] | None = Field(
+        default=None, description="Folder of prompt files that add to the core personas."
+    )
+    start_worker: bool = Field(
+        default=True, description="Start a worker on this machine when a job needs one."
+    )
+    worker_idle_s: float = Field(
+        default=600,
+        ge=1,
+        le=86_400,
+        description="Seconds without a job after which such a worker leaves.",
+    )
+    worker_jobs: int = Field(
+        default=6, ge=1, le=100, description="Jobs that one worker runs at once."
+    )
+    running_jobs: int = Field(
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Jobs of a tenant that run at once, on all workers.",
+    )
+    persona_jobs: int = Field(
+        default=4, ge=1, le=10_000, description="Jobs of one persona that run at once."
+    )
+    queue_length: int = Field(
+        default=20, ge=1, le=100_000, description="Jobs that may wait; more are refused."
+    )
+    jobs_per_minute: int = Field(
+        default=60, ge=1, le=100_000, description="Invocations in a minute; more are refused."
+    )
+    job_s: float = Field(
+        default=900, ge=1, le=86_400, description="Seconds that a job may take at most."
+    )
+    model_s: float = Field(
+        default=120, ge=1, le=86_400, description="Seconds that a model may be silent."
+    )
+    run_tokens: int = Field(
+        default=200_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="Tokens that a run may spend, in and out.",
+    )
+    persona_day_tokens: int | None = Field(
+        default=None, ge=1000, description="Tokens that a persona may spend in a day (UTC)."
+    )
+    run_usd: float | None = Field(
+        default=None, gt=0, le=100_000, description="USD that a run may spend."
+    )
+    persona_day_usd: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="USD that a persona may spend in a day (UTC); needs `RUN_USD`.",
+    )
     pool_size: int = Field(
         default=5, ge=1, le=100, description="Database connections kept; twice as many at most."
     )
@@ -156,6 +301,28 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
         default="WARNING", description="What goes to stderr."
     )
+
+    @model_validator(mode="after")
+    def _daily_money_needs_a_share(self) -> Self:
+        # What a run may take has to be set aside before it spends anything.
+        if self.persona_day_usd is not None and self.run_usd is None:
+            raise ValueError("PERSONA_DAY_USD needs RUN_USD, what a single run may spend")
+        return self
+
+    def environment(self) -> dict[str, str]:
+        """Make the environment for a process of ours that is to have the same settings."""
+        said = {
+            f"DRAMATIS_{name.upper()}": _written(name, value)
+            for name in self.model_fields_set
+            if (value := getattr(self, name)) is not None
+        }
+        return {**os.environ, **said}
+
+    def worker_digest(self) -> str:
+        """Tell workers apart that run jobs with other settings or keys, and say none of them."""
+        ours = {name: _written(name, getattr(self, name)) for name in OF_WORKERS}
+        theirs = {name: value for name, value in os.environ.items() if OF_PROVIDERS.fullmatch(name)}
+        return sha256(json.dumps([ours, theirs], sort_keys=True).encode()).hexdigest()
 
     @property
     def linger(self) -> timedelta:

@@ -27,14 +27,17 @@ Scope = Literal[
     "tenants:write",
     "standards:propose",
     "standards:approve",
+    "jobs:write",
 ]
 # Approving a standard is for a person who was asked, not for whoever may run a command.
 PERSON_SCOPES: frozenset[Scope] = frozenset(("standards:propose", "standards:approve"))
 OPERATOR_SCOPES: frozenset[Scope] = frozenset(get_args(Scope)) - {"standards:approve"}
 # Checks gate what an agent publishes, so it may not change them.
 AGENT_SCOPES: frozenset[Scope] = frozenset(
-    ("personas:write", "specs:write", "specs:publish", "standards:propose")
+    ("personas:write", "specs:write", "specs:publish", "standards:propose", "jobs:write")
 )
+# A persona that runs asks for standards; it starts nobody else.
+PERSONA_SCOPES: frozenset[Scope] = frozenset(("standards:propose",))
 READ_ONLY: frozenset[Scope] = frozenset()
 
 # A database that is frozen or out of reach shows at the first round trip. Both limits leave
@@ -99,6 +102,63 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What invoked personas run on.
+
+    Attributes:
+        name: `provider:name`, or a name at `url`; empty for a command.
+        command: whether it is a command-line agent, which the worker's own settings name.
+    """
+
+    name: str
+    url: str | None
+    command: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What invocations may take; `None` is no limit. Days are those of UTC."""
+
+    queue_length: int = 20
+    per_minute: int = 60
+    running: int = 32
+    running_per_persona: int = 4
+    run_s: float = 900
+    run_tokens: int = 200_000
+    day_tokens: int | None = None
+    run_usd: float | None = None
+    day_usd: float | None = None
+
+
+# That of all who start no workers of their own.
+SHARED_QUEUE = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """How personas are invoked.
+
+    Attributes:
+        model: `None` where nothing was configured.
+        personas: the operator's folder of core personas.
+        queue: the queue that jobs are put into. That of a machine that starts its own workers is
+            taken care of by them, with the settings they were started with, and by operators'
+            workers, which take from all.
+        start_worker: starts a worker on this machine if none is there, and returns at once;
+            `None` where workers are the operator's.
+        renew_worker: does so for a new job, in place of one that has other settings, too; `None`
+            where `start_worker` is enough.
+    """
+
+    model: ModelChoice | None = None
+    limits: JobLimits = field(default_factory=JobLimits)
+    personas: Path | None = None
+    queue: str = SHARED_QUEUE
+    start_worker: Callable[[], None] | None = None
+    renew_worker: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class App:
     """What every use case may reach. Built once, in `server.app`.
 
@@ -116,6 +176,7 @@ class App:
     tenant_id: int
     place: Place | None = None
     embedding: Embedding | None = None
+    jobs: JobSettings = field(default_factory=JobSettings)
     memory: MutableMapping[Hashable, object] = field(default_factory=_memory)
 
     @asynccontextmanager

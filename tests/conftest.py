@@ -164,7 +164,7 @@ def operator(app: App, name: str = "tester") -> Caller:
 
 
 def external(url: str, data_root: Path) -> Settings:
-    return Settings(database_url=SecretStr(url), data_root=data_root)
+    return Settings(database_url=SecretStr(url), data_root=data_root, start_worker=False)
 
 
 class Opened:

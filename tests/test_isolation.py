@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +15,13 @@ from db.session import connect
 from db.tables import metadata
 from server.access import add_tenant
 from server.app import open_app
+from server.jobs import queries as jobs
+from server.jobs.following import follow_job, followed_job
+from server.jobs.prompting import cast
+from server.jobs.record import run_record
+from server.jobs.retention import clean_jobs
+from server.jobs.service import cancel_job, invoke_persona, reset_jobs, retry_job
+from server.jobs.shapes import JobPending
 from server.personas import files, listing, queries, service
 from server.personas.queries import PersonaNotFound
 from server.settings import Settings
@@ -24,8 +33,9 @@ from server.standards import approving, catalogue, writing
 from server.standards import queries as proposals
 from server.standards.search import search_standards
 from server.standards.service import propose_standard, revise_proposal
-from server.work import PERSON_SCOPES, App, Caller, Place, Work
+from server.work import PERSON_SCOPES, App, Caller, JobLimits, JobSettings, Place, Work
 from tests.conftest import Databases, but, external, operator
+from tests.jobs.conftest import MODEL, aged, begun, ended, tool
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +50,8 @@ NARROWER = {
     "dramatis.proposals": "INSERT, SELECT",
     "dramatis.spec_publications": "INSERT, SELECT",
 }
+# Rows that come and go, and are never changed.
+REMOVABLE = {"dramatis.job_steps": "DELETE, INSERT, SELECT"}
 # The one column of such a table that may change.
 CHANGEABLE_COLUMNS = [
     ("approved_files", "abandoned_at"),
@@ -47,15 +59,26 @@ CHANGEABLE_COLUMNS = [
     ("persona_specs", "status"),
     ("proposals", "status"),
 ]
-CHANGEABLE = [table for table in OWNED if table not in NARROWER]
+CHANGEABLE = [table for table in OWNED if table not in NARROWER | REMOVABLE]
+REFUSALS = {
+    **dict.fromkeys(CHANGEABLE, "row-level security"),
+    **dict.fromkeys(REMOVABLE, "permission denied"),
+}
 # A row of each table that is right but for the tenant, which is another one.
 ROWS = {
     "dramatis.approved_files": "project_id, proposal_id, decision_id, path, document, sha256)"
     " VALUES (:tenant, 2, 2, 4, '', '', ''",
     "dramatis.audit_log": "caller_kind, caller_name, action, subject) VALUES (:tenant, '', '', '', ''",
+    "dramatis.job_cleanups": "cleaned_at) VALUES (:tenant, now()",
+    "dramatis.job_steps": "job_id, attempt, kind, name, began_at, duration_ms)"
+    " VALUES (:tenant, gen_random_uuid(), 1, 'note', '', now(), 0",
     "dramatis.persona_checks": "persona_id, checks, author) VALUES (:tenant, 2, '', ''",
+    "dramatis.persona_jobs": "id, persona, persona_name, task, priority, prompt, trace, runner, model,"
+    " requested_by, queue, spent_on, tokens_limit, seconds_limit)"
+    " VALUES (:tenant, gen_random_uuid(), '', '', '', 'low', '', '{}', '', '', '', '', now(), 1, 1",
     "dramatis.persona_specs": "slug, major, minor, patch, document, digest, author)"
     " VALUES (:tenant, '', 9, 0, 0, '', '', ''",
+    "dramatis.persona_spending": "persona, day) VALUES (:tenant, 'x', '2030-01-01'",
     "dramatis.passages": "project_id, standard_id, line, section, text) VALUES (:tenant, 2, 2, 1, '', ''",
     "dramatis.personas": "slug_stem, name, role_id) VALUES (:tenant, 'x', 'X', 2",
     "dramatis.postings": "project_id, term, passage_id, standard_id, tf, length)"
@@ -75,6 +98,12 @@ ROWS = {
     " modified_at) VALUES (:tenant, 2, 'project', 'x', '', '', '', '', '', 1, now()",
 }
 
+# A job that belongs to something of another tenant.
+JOB = (
+    "persona_jobs (id, {0}, persona, persona_name, task, priority, prompt, trace, runner, model,"
+    " requested_by, queue, spent_on, tokens_limit, seconds_limit)"
+    " SELECT gen_random_uuid(), {0}, '', '', '', 'low', '', '{{}}', '', '', '', '', now(), 1, 1 FROM theirs"
+)
 
 Tenants = tuple[App, Caller, Caller]
 
@@ -85,7 +114,7 @@ async def filled(databases: Databases, data_root: Path) -> AsyncGenerator[Tenant
     name = databases.migrated()
     async with open_app(external(databases.url(name), data_root)) as opened:
         database = connect(opened.database.engine.url.render_as_string(), pool_size=1)
-        app = but(opened, database=database)
+        app = but(opened, database=database, jobs=JobSettings(model=MODEL))
         first = operator(app, "first")
         async with app.work(first) as work:
             second = but(first, name="second", tenant_id=(await add_tenant(work, " Acme ")).id)
@@ -97,6 +126,7 @@ async def filled(databases: Databases, data_root: Path) -> AsyncGenerator[Tenant
                 await publishing.publish_spec(work, con.slug, "1.0.0", note="the first")
                 await gate.set_checks(work, con.slug, "- {name: short, max_tokens: 1000}")
             await make_a_standard(in_project_of(caller, app), caller)
+            await make_a_job(in_project_of(caller, app), caller)
         yield app, first, second
         await database.engine.dispose()
     databases.drop(name)
@@ -140,6 +170,15 @@ async def make_a_standard(app: App, caller: Caller) -> None:
     assert (await search_standards(app, caller, "jitter")).hits
 
 
+async def make_a_job(app: App, caller: Caller) -> None:
+    """Invoke a persona, let its run fail, and look for what is old."""
+    run = await begun(app, caller, "con", task=f"Work for {caller.name}.")
+    await run.step(tool("search_standards"))
+    assert await ended(run, "failed", error="No.")
+    async with app.work(caller) as work:
+        await clean_jobs(work)
+
+
 async def rows(session: AsyncSession, table: str) -> list[int]:
     return list(await session.scalars(text(f"SELECT DISTINCT tenant_id FROM {table} ORDER BY 1")))
 
@@ -163,9 +202,9 @@ async def test_without_a_tenant_there_are_no_rows(two_tenants: Tenants, table: s
         assert await rows(session, table) == []
 
 
-@pytest.mark.parametrize("table", CHANGEABLE)
+@pytest.mark.parametrize(("table", "refusal"), REFUSALS.items())
 async def test_a_tenant_can_neither_change_nor_remove_rows_of_another(
-    two_tenants: Tenants, table: str
+    two_tenants: Tenants, table: str, refusal: str
 ):
     app, first, second = two_tenants
     everything = f"SELECT * FROM {table} row ORDER BY row"
@@ -176,7 +215,7 @@ async def test_a_tenant_can_neither_change_nor_remove_rows_of_another(
         await work.session.execute(
             text(f"DELETE FROM {table} WHERE tenant_id = {second.tenant_id}")
         )
-        with pytest.raises(ProgrammingError, match="row-level security"):
+        with pytest.raises(ProgrammingError, match=refusal):
             await work.session.execute(text(f"UPDATE {table} SET tenant_id = {second.tenant_id}"))
         await work.session.rollback()
 
@@ -240,6 +279,7 @@ async def test_the_application_may_do_what_it_needs_and_nothing_else(own_app: Ap
         assert granted == {
             **dict.fromkeys(CHANGEABLE, "DELETE, INSERT, SELECT, UPDATE"),
             **NARROWER,
+            **REMOVABLE,
             "dramatis.tenants": "INSERT, SELECT",
             "dramatis.alembic_version": "SELECT",
         }
@@ -348,6 +388,38 @@ async def test_nothing_of_a_standard_can_belong_to_what_is_another_tenants(
         await work.session.rollback()
 
 
+@pytest.mark.parametrize(
+    ("insert", "constraint"),
+    [
+        (JOB.format("persona_id"), "fk_persona_jobs_tenant_id_persona_id_personas"),
+        (JOB.format("project_id"), "fk_persona_jobs_tenant_id_project_id_projects"),
+        (
+            "job_steps (job_id, attempt, kind, name, began_at, duration_ms)"
+            " SELECT job, 1, 'note', '', now(), 0 FROM theirs",
+            "fk_job_steps_tenant_id_job_id_persona_jobs",
+        ),
+    ],
+)
+async def test_nothing_of_a_job_can_belong_to_what_is_another_tenants(
+    two_tenants: Tenants, insert: str, constraint: str
+):
+    app, first, second = two_tenants
+    query = "SELECT id AS job, persona_id, project_id FROM dramatis.persona_jobs"
+    async with app.work(second) as work:
+        theirs = (await work.session.execute(text(query))).mappings().one()
+    values = (
+        "WITH theirs AS (SELECT CAST(:job AS uuid) AS job, CAST(:persona_id AS int) AS persona_id,"
+        " CAST(:project_id AS int) AS project_id)"
+    )
+
+    async with app.work(first) as work:
+        with pytest.raises(IntegrityError, match=constraint):
+            await work.session.execute(
+                text(f"{values} INSERT INTO dramatis.{insert}"), dict(theirs)
+            )
+        await work.session.rollback()
+
+
 async def test_nobody_proposes_as_a_persona_of_another_tenant(
     two_tenants: Tenants,
 ):
@@ -401,6 +473,7 @@ USES: dict[str, Callable[[Work, str], Awaitable[object]]] = {
     "check": gate.check_spec,
     "get checks": gate.get_checks,
     "set checks": lambda work, persona: gate.set_checks(work, persona, "[]"),
+    "invoke": lambda work, persona: cast(work, persona, "Review this."),
 }
 
 
@@ -533,6 +606,100 @@ async def test_a_standard_of_another_tenant_is_one_that_does_not_exist(
         assert await catalogue.standards_starting_with(work, "the", 9, domain="data") == []
     assert said[0] == said[1]
     assert (await search_standards(here, first, "zebra")).hits == []
+
+
+async def job_of(app: App, caller: Caller) -> str:
+    async with app.work(caller) as work:
+        query = text("SELECT id FROM dramatis.persona_jobs ORDER BY created_at LIMIT 1")
+        return str(await work.session.scalar(query))
+
+
+def on_job(verb: Callable[[Work, str], Awaitable[object]]) -> Callable[[App, Caller, str], Any]:
+    async def act(app: App, caller: Caller, job_id: str) -> object:
+        async with app.work(caller) as work:
+            return await verb(work, job_id)
+
+    return act
+
+
+JOB_USES: dict[str, Callable[[App, Caller, str], Awaitable[object]]] = {
+    "check": on_job(jobs.check_job),
+    "find": on_job(jobs.find_job),
+    "record": on_job(run_record),
+    "cancel": on_job(cancel_job),
+    "retry": retry_job,
+    "follow": follow_job,
+    "follow once": followed_job,
+}
+
+
+@pytest.mark.parametrize("use", JOB_USES.values(), ids=JOB_USES)
+async def test_a_job_of_another_tenant_is_one_that_does_not_exist(
+    two_tenants: Tenants, use: Callable[[App, Caller, str], Awaitable[object]]
+):
+    app, first, second = two_tenants
+    theirs = await job_of(in_project_of(second, app), second)
+
+    said: list[str] = []
+    for job_id in (theirs, str(UUID(int=1))):
+        # In their folder too, where only the tenant is another.
+        for caller in (first, second):
+            try:
+                answer = str(await use(in_project_of(caller, app), first, job_id))
+            except jobs.NoSuchJob as error:
+                answer = str(error)
+            said.append(answer.replace(job_id, "JOB"))
+    assert len(set(said)) == 1
+    assert await job_of(app, second) == theirs
+
+
+async def test_jobs_of_two_tenants_know_nothing_of_each_other(two_tenants: Tenants):
+    app, *callers = two_tenants
+
+    for caller in callers:
+        here = in_project_of(caller, app)
+        async with here.work(caller) as work:
+            listed = await jobs.list_jobs(work)
+            counts = await jobs.job_statistics(work)
+            usage = await jobs.persona_usage(work)
+        assert [job.task for job in listed.jobs] == [f"Work for {caller.name}."]
+        assert (listed.total_count, counts.jobs_by_status) == (1, {"failed": 1})
+        assert [(one.persona, one.runs) for one in usage] == [(listed.jobs[0].persona, 1)]
+
+
+async def test_in_the_folder_of_another_tenant_there_are_no_jobs(two_tenants: Tenants):
+    app, first, second = two_tenants
+
+    async with in_project_of(second, app).work(first) as work:
+        listed = await jobs.list_jobs(work)
+
+    assert (listed.jobs, listed.total_count, listed.filtered_count) == ([], 0, 0)
+
+
+async def test_what_a_tenant_resets_and_cleans_is_its_own(own_tenants: Tenants):
+    app, first, second = own_tenants
+    theirs = await job_of(app, second)
+    await aged(app, second, UUID(theirs), 100 * 86_400)
+
+    for here in (in_project_of(first, app), in_project_of(second, app)):
+        async with here.work(first) as work:
+            await clean_jobs(work)
+            await reset_jobs(work, confirm=True)
+
+    assert await job_of(app, second) == theirs
+
+
+async def test_in_the_queue_no_tenant_waits_for_another(own_tenants: Tenants):
+    app, first, second = own_tenants
+    app = but(app, jobs=but(app.jobs, limits=JobLimits(queue_length=1, per_minute=2)))
+    await invoke_persona(app, second, "architect", "Review this.", priority="high")
+
+    job = await invoke_persona(app, first, "architect", "Review this.", priority="low")
+
+    async with app.work(first) as work:
+        pending = await jobs.check_job(work, str(job.job_id))
+    assert isinstance(pending, JobPending)
+    assert pending.position == 1
 
 
 async def test_a_version_that_only_another_tenant_has_is_one_that_does_not_exist(

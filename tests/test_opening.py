@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,9 +22,10 @@ from server.app import (
     migrate,
     open_app,
 )
+from server.jobs.starting import Station
 from server.settings import Settings
-from server.work import DatabaseUnavailable
-from tests.conftest import Databases, external
+from server.work import DatabaseUnavailable, JobLimits, JobSettings, ModelChoice
+from tests.conftest import Databases, but, external
 from tests.test_migrations import plain
 
 pytestmark = pytest.mark.anyio
@@ -127,6 +129,82 @@ async def test_an_unknown_tenant_is_refused(databases: Databases, database: str,
 
     with pytest.raises(TenantNotFound, match="`dramatis tenant add`"):
         await open_and_close(settings)
+
+
+async def test_what_is_set_about_jobs_reaches_the_app(
+    databases: Databases, database: str, tmp_path: Path
+):
+    settings = external(databases.url(database), tmp_path).model_copy(
+        update={
+            "model": "played",
+            "model_url": "http://localhost/v1",
+            "core_personas": tmp_path,
+            "start_worker": False,
+            "queue_length": 1,
+            "jobs_per_minute": 2,
+            "running_jobs": 3,
+            "persona_jobs": 4,
+            "job_s": 5,
+            "run_tokens": 6000,
+            "persona_day_tokens": 7000,
+            "run_usd": 8,
+            "persona_day_usd": 9,
+        }
+    )
+
+    async with open_app(settings) as app:
+        assert app.jobs == JobSettings(
+            model=ModelChoice("played", "http://localhost/v1", command=False),
+            limits=JobLimits(
+                queue_length=1,
+                per_minute=2,
+                running=3,
+                running_per_persona=4,
+                run_s=5,
+                run_tokens=6000,
+                day_tokens=7000,
+                run_usd=8,
+                day_usd=9,
+            ),
+            personas=tmp_path,
+            start_worker=None,
+        )
+
+
+async def test_without_a_word_about_jobs_the_limits_are_the_usual_ones(
+    databases: Databases, database: str, tmp_path: Path
+):
+    settings = Settings(database_url=SecretStr(databases.url(database)), data_root=tmp_path)
+
+    async with open_app(settings) as app:
+        starts = (app.jobs.start_worker, app.jobs.renew_worker)
+        assert but(app.jobs, start_worker=None, renew_worker=None) == JobSettings(
+            queue=Station.of(settings).queue
+        )
+        assert all(map(callable, starts))
+
+
+@pytest.mark.parametrize(
+    ("settings", "choice"),
+    [
+        ({"runner_command": ("claude", "-p")}, ModelChoice("", None, command=True)),
+        (
+            {"runner_command": ("claude", "-p"), "model": "openai:gpt-5"},
+            ModelChoice("openai:gpt-5", None, command=False),
+        ),
+    ],
+)
+async def test_a_command_runs_personas_where_there_is_no_model(
+    databases: Databases,
+    database: str,
+    tmp_path: Path,
+    settings: dict[str, Any],
+    choice: ModelChoice,
+):
+    chosen = external(databases.url(database), tmp_path).model_copy(update=settings)
+
+    async with open_app(chosen) as app:
+        assert app.jobs.model == choice
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The prompt that makes an agent a persona: rules of the house, then who it is, then the task."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import anyio.to_thread
 
@@ -10,9 +11,9 @@ from server.personas import assets
 from server.personas.files import entries
 from server.personas.shapes import Task
 from server.rendering import render
-from server.specs.runtime import NOTE_ROOM, Character, FromSpec, beginning, character_of, cut
+from server.specs.runtime import NOTE_ROOM, Character, FromSpec, Who, beginning, character_of, cut
 from server.specs.shapes import BecomePrompt, Compiled
-from server.work import Work
+from server.work import App, Work
 
 GUARDRAILS = "guardrails.md"
 
@@ -30,14 +31,32 @@ async def become_persona(work: Work, reference: str, task: str = "") -> BecomePr
     """
     asked = parse(Task, task=task).task
     character = await character_of(work, reference)
+    return await _framed(work, character, asked, shows_task=True)
+
+
+async def prompt_for_run(work: Work, reference: str, task: str) -> tuple[BecomePrompt, Who]:
+    """Compile the same prompt for a run, which gets its task as a message of its own.
+
+    Raises:
+        PersonaNotFound, AmbiguousPersona, PersonaArchived: see `become_persona`.
+    """
+    character = await character_of(work, reference)
+    return await _framed(work, character, task, shows_task=False), character.who
+
+
+async def guardrails(app: App) -> str:
+    """Read the operator's rules, which come before everything; empty where there are none."""
+    read = partial(assets.read, app.data_root, GUARDRAILS)
+    return (await anyio.to_thread.run_sync(read)).content or ""
+
+
+async def _framed(work: Work, character: Character, task: str, *, shows_task: bool) -> BecomePrompt:
     folder = assets.directory(work.app.data_root, character.who.slug)
-
-    def read() -> tuple[str, str]:
-        guardrails = assets.read(work.app.data_root, GUARDRAILS).content or ""
-        return guardrails, assets.read(folder, assets.EXPERIENCE).content or ""
-
-    guardrails, experience = await anyio.to_thread.run_sync(read)
-    return _Frame(work, character, guardrails, asked).fitted(entries(experience))
+    rules = await guardrails(work.app)
+    read = partial(assets.read, folder, assets.EXPERIENCE)
+    experience = (await anyio.to_thread.run_sync(read)).content or ""
+    frame = _Frame(work, character, rules, task, shows_task)
+    return frame.fitted(entries(experience))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,7 @@ class _Frame:
     character: Character
     guardrails: str
     task: str
+    shows_task: bool
 
     def fitted(self, experience: str) -> BecomePrompt:
         ceiling = self.work.app.prompt_tokens
@@ -91,7 +111,7 @@ class _Frame:
             identity=fenced(_identity(self.character)),
             character=compiled.text,
             experience=fenced(experience),
-            task=fenced(self.task),
+            task=fenced(self.task) if self.shows_task else "",
             cuts=cuts,
             trace=compiled.trace,
         )

@@ -16,7 +16,8 @@ from server.specs.notation import digest
 from server.specs.queries import SpecCorrupted, active_row, loaded, the_version
 from server.specs.selection import known_intents
 from server.specs.settings_prompt import settings_prompt
-from server.specs.shapes import Compiled, PlanRequest, Trace
+from server.specs.shapes import Compiled, PlanRequest
+from server.specs.trace import Trace
 from server.work import Work
 
 _log = logging.getLogger(__name__)

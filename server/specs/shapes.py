@@ -7,6 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from server.personas.shapes import Reference, Shape, prose
 from server.specs.document import Label, Version
+from server.specs.trace import Trace
 
 VERSIONS_LISTED = 20
 VERSIONS_LIMIT = 100
@@ -130,16 +131,6 @@ class PromptPlan(Shape):
 def joined(texts: dict[Section, str]) -> str:
     whole = "\n\n".join(texts[section] for section in SECTIONS if texts[section])
     return f"{whole}\n" if whole else ""
-
-
-class Trace(Shape):
-    """Proof of which prompt ran."""
-
-    source: Literal["spec", "fallback"]
-    persona_spec_version: str | None = Field(description="Null on fallback.")
-    spec_digest: str | None = Field(description="SHA-256 of the stored document.")
-    digest: str = Field(description="SHA-256 of the compiled text.")
-    reason: str | None = Field(description="Why it is a fallback.")
 
 
 class Publication(Shape):

@@ -17,7 +17,7 @@ from server.specs.becoming import become_persona
 from server.specs.notation import digest
 from server.specs.queries import NoActiveSpec, NoSpec, SpecNotFound, get_spec
 from server.specs.runtime import character_of, compiled_prompt, runtime_prompt
-from server.specs.shapes import Trace
+from server.specs.trace import Trace
 from server.work import READ_ONLY, App, Caller, Work
 from tests.conftest import but, operator
 

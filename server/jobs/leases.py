@@ -1,0 +1,279 @@
+"""Who runs a job, and until when they count as alive.
+
+Every change by a worker names the attempt it was given. A worker that was given up, because it did
+not renew its lease, has an old one, and changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Row, text
+
+from server.jobs.delivering import TURN, deliver, position_of
+from server.jobs.ending import end_jobs
+from server.work import Work
+
+LEASE = timedelta(seconds=30)
+# A job that takes its worker down every time must not do so for ever.
+MOST_LOSSES = 3
+LOST = (
+    "The worker that ran it died, three times: the job may be what kills it, for example by taking"
+    " all memory."
+)
+# Before the first of those that wait is offered again, where it could not run yet.
+PAUSE = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a worker does what it does all the time. Tests are in more of a hurry.
+
+    Attributes:
+        lease: how long a worker counts as alive that says nothing.
+        beat_s: between two renewals of leases.
+        sweep_s: between two looks for jobs of dead workers.
+        poll_s: between two looks for jobs whose time has come; of new ones notices tell at once.
+        ending_s: how long the end of a run is tried to be written while the database is away.
+        clean_s: between two looks whether old jobs are to be removed.
+    """
+
+    lease: timedelta = LEASE
+    beat_s: float = 2
+    sweep_s: float = 10
+    poll_s: float = 0.3
+    ending_s: float = 60
+    clean_s: float = 3600
+
+
+async def claim(
+    work: Work, delivery_id: int, worker: str, lease: timedelta = LEASE
+) -> Row[tuple[object, ...]] | None:
+    """Take the job whose turn it is, of those in the queue of the one that was delivered.
+
+    The two change their deliveries where they are not the same, so that each job that waits keeps
+    one that comes. Nothing is taken on a delivery that was replaced or whose job was cancelled.
+    Where no job may run now, because of how many do already or because its time has not come, it is
+    delivered again later.
+    """
+    await work.session.execute(_LOCK, {"tenant": work.caller.tenant_id})
+    limits = _limits(work)
+    while True:
+        turn = (
+            await work.session.execute(_TURN, {"delivery": delivery_id, **limits})
+        ).one_or_none()
+        if turn is None:
+            return None
+        if turn.best is None:
+            await _deliver_again(work, turn.id, delivery_id)
+            return None
+        values = {
+            "holder": turn.id,
+            "best": turn.best,
+            "delivery": delivery_id,
+            "worker": worker,
+            "lease": lease,
+        }
+        claimed = (await work.session.execute(_CLAIM, values)).one_or_none()
+        # Otherwise one of the two was cancelled or delivered anew at this moment.
+        if claimed is not None:
+            if claimed.put_off:
+                await call_next(work)
+            return claimed
+
+
+async def call_next(work: Work) -> None:
+    """Have a delivery that was put off come at once, for each queue where a job may run now."""
+    await work.session.execute(_CALL_NEXT, _limits(work))
+
+
+async def renew(work: Work, attempts: Mapping[UUID, int], lease: timedelta = LEASE) -> set[UUID]:
+    """Say that these runs are alive, and return those that are still this worker's."""
+    rows = await work.session.execute(
+        _RENEW, {"ids": [*attempts], "attempts": [*attempts.values()], "lease": lease}
+    )
+    return set(rows.scalars())
+
+
+async def hand_back(
+    work: Work,
+    job_id: UUID,
+    attempt: int,
+    *,
+    run_after: datetime | None = None,
+    throttled: bool = False,
+    message: str,
+) -> None:
+    """Put a job that this worker runs back into the queue, unless it is not its any more."""
+    values = {
+        "id": job_id,
+        "attempt": attempt,
+        "run_after": run_after,
+        "throttled": int(throttled),
+        "message": message,
+    }
+    back = (await work.session.execute(_HAND_BACK, values)).one_or_none()
+    if back is not None:
+        delivery_id = await deliver(work, job_id, back.queue, back.priority, run_after)
+        await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": delivery_id})
+
+
+async def lost_jobs(work: Work) -> list[UUID]:
+    """List the jobs of the tenant whose worker has not renewed its lease."""
+    return [*await work.session.scalars(_UNRENEWED)]
+
+
+async def take_over(work: Work, job_ids: Sequence[UUID]) -> list[UUID]:
+    """Deliver jobs again whose worker is gone, and give up those that lost too many.
+
+    Returns:
+        Those that wait again.
+    """
+    lost = (await work.session.execute(_LOST, {"ids": [*job_ids]})).all()
+    given_up = [row.id for row in lost if row.losses + 1 >= MOST_LOSSES]
+    await end_jobs(work, given_up, "failed", error=LOST, error_code="worker_lost")
+    again = [row for row in lost if row.id not in given_up]
+    for row in again:
+        delivery_id = await deliver(work, row.id, row.queue, row.priority)
+        await work.session.execute(_WAIT_AGAIN, {"id": row.id, "delivery": delivery_id})
+    return [row.id for row in again]
+
+
+async def deliver_orphans(work: Work, delivery_ids: Sequence[int]) -> None:
+    """Replace deliveries whose fetcher died before it claimed the job, and drop finished ones."""
+    unclaimed = (await work.session.execute(_UNCLAIMED, {"ids": [*delivery_ids]})).all()
+    for row in unclaimed:
+        again = await deliver(work, row.id, row.queue, row.priority)
+        await work.session.execute(_REDELIVERED, {"id": row.id, "delivery": again})
+    await work.session.execute(_DROP, {"ids": [*delivery_ids]})
+
+
+async def _deliver_again(work: Work, job_id: UUID, delivery_id: int) -> None:
+    # The further behind a job is, the later: any delivery is good for the first one, and twenty
+    # jobs together come a few times in a second.
+    pause = PAUSE * await position_of(work, job_id)
+    waiting = (
+        await work.session.execute(
+            _WAITING, {"id": job_id, "delivery": delivery_id, "pause": pause}
+        )
+    ).one_or_none()
+    if waiting is None:
+        # Cancelled meanwhile, or delivered anew.
+        return
+    again = await deliver(work, job_id, waiting.queue, waiting.priority, waiting.again)
+    await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": again})
+
+
+def _limits(work: Work) -> dict[str, int]:
+    limits = work.app.jobs.limits
+    return {"running": limits.running, "per_persona": limits.running_per_persona}
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('dramatis.claims'), :tenant)")
+# Which pending jobs may run now.
+_MAY_RUN = """
+job.status = 'pending' AND (job.run_after IS NULL OR job.run_after <= clock_timestamp())
+  AND (SELECT count(*) FROM dramatis.persona_jobs WHERE status = 'running') < :running
+  AND job.persona <> ALL (SELECT persona FROM dramatis.persona_jobs
+    WHERE status = 'running' GROUP BY persona HAVING count(*) >= :per_persona)
+"""
+_TURN = text(
+    f"""
+SELECT id, (
+  SELECT job.id FROM dramatis.persona_jobs job WHERE job.queue = holder.queue AND {_MAY_RUN}
+  ORDER BY {TURN} LIMIT 1
+) AS best
+FROM dramatis.persona_jobs holder WHERE status = 'pending' AND delivery_id = :delivery
+"""  # noqa: S608
+)
+# Both are locked in the order in which everybody locks jobs.
+_CLAIM = text("""
+WITH waiting AS (
+  SELECT id, delivery_id FROM dramatis.persona_jobs
+  WHERE id IN (CAST(:holder AS uuid), CAST(:best AS uuid)) AND status = 'pending'
+  ORDER BY id FOR UPDATE
+), tickets AS (
+  SELECT best.delivery_id AS other FROM waiting holder, waiting best
+  WHERE holder.id = CAST(:holder AS uuid) AND holder.delivery_id = :delivery
+    AND best.id = CAST(:best AS uuid)
+), passed_on AS (
+  UPDATE dramatis.persona_jobs job SET delivery_id = tickets.other FROM tickets
+  WHERE job.id = CAST(:holder AS uuid) AND job.id <> CAST(:best AS uuid)
+)
+UPDATE dramatis.persona_jobs job SET
+  status = 'running', attempt = attempt + 1, worker = :worker, run_after = NULL,
+  delivery_id = :delivery, phase = 'initializing', message = 'starting',
+  started_at = coalesce(started_at, clock_timestamp()),
+  lease_until = clock_timestamp() + :lease
+FROM tickets WHERE job.id = CAST(:best AS uuid)
+RETURNING job.id, attempt, persona, prompt, task, context, priority, queue, throttles, runner,
+  model, model_url, tokens_limit, usd_limit, seconds_limit, spent_on, input_tokens, output_tokens,
+  usd, spend_estimated, standards_root,
+  (SELECT root FROM dramatis.projects WHERE id = job.project_id) AS root,
+  (SELECT host FROM dramatis.projects WHERE id = job.project_id) AS host,
+  EXISTS (SELECT FROM procrastinate_jobs
+    WHERE status = 'todo' AND scheduled_at > clock_timestamp()) AS put_off
+""")
+_CALL_NEXT = text(
+    f"""
+WITH put_off AS (
+  SELECT id FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at > clock_timestamp()
+    AND id = ANY (ARRAY(
+      SELECT DISTINCT ON (job.queue) job.delivery_id FROM dramatis.persona_jobs job
+      WHERE {_MAY_RUN} ORDER BY job.queue, {TURN}
+    ))
+  FOR UPDATE SKIP LOCKED
+)
+UPDATE procrastinate_jobs SET scheduled_at = NULL FROM put_off
+WHERE procrastinate_jobs.id = put_off.id
+"""  # noqa: S608
+)
+_RENEW = text("""
+WITH mine AS (
+  SELECT job.id FROM dramatis.persona_jobs job
+  JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) mine (id, attempt)
+    ON job.id = mine.id AND job.attempt = mine.attempt
+  WHERE job.status = 'running' ORDER BY job.id FOR UPDATE OF job
+)
+UPDATE dramatis.persona_jobs job SET lease_until = clock_timestamp() + :lease
+FROM mine WHERE job.id = mine.id RETURNING job.id
+""")
+_HAND_BACK = text("""
+UPDATE dramatis.persona_jobs SET
+  status = 'pending', lease_until = NULL, worker = NULL, run_after = :run_after,
+  throttles = throttles + :throttled, message = :message
+WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING queue, priority
+""")
+_UNRENEWED = text("""
+SELECT id FROM dramatis.persona_jobs WHERE status = 'running' AND lease_until < clock_timestamp()
+""")
+_LOST = text("""
+SELECT id, losses, queue, priority FROM dramatis.persona_jobs
+WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'running' AND lease_until < clock_timestamp()
+ORDER BY id FOR UPDATE SKIP LOCKED
+""")
+_WAIT_AGAIN = text("""
+UPDATE dramatis.persona_jobs SET
+  status = 'pending', lease_until = NULL, worker = NULL, losses = losses + 1,
+  delivery_id = :delivery, message = 'its worker died; waiting for another'
+WHERE id = :id
+""")
+_WAITING = text("""
+SELECT queue, priority, CASE WHEN run_after > clock_timestamp() THEN run_after
+  ELSE clock_timestamp() + :pause END AS again
+FROM dramatis.persona_jobs
+WHERE id = :id AND status = 'pending' AND delivery_id = :delivery FOR UPDATE
+""")
+_REDELIVERED = text("UPDATE dramatis.persona_jobs SET delivery_id = :delivery WHERE id = :id")
+_UNCLAIMED = text("""
+SELECT id, queue, priority FROM dramatis.persona_jobs
+WHERE status = 'pending' AND delivery_id = ANY(CAST(:ids AS bigint[]))
+ORDER BY id FOR UPDATE SKIP LOCKED
+""")
+_DROP = text("""
+DELETE FROM procrastinate_jobs WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
+  SELECT FROM dramatis.persona_jobs job
+  WHERE job.delivery_id = procrastinate_jobs.id AND job.status = 'running'
+)
+""")

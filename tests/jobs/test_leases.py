@@ -1,0 +1,188 @@
+"""Whose turn it is to be run, and what becomes of deliveries when it is another's."""
+
+from random import Random
+from uuid import UUID
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from server.jobs.leases import PAUSE, claim, hand_back, renew, take_over
+from server.jobs.running import Outcome, Reporting, RunJob
+from server.jobs.shapes import JobPending, Priority
+from server.work import App, Caller, Work
+from tests.conftest import but, operator
+from tests.jobs.conftest import begun, invoked, status_of, taken
+from tests.jobs.workers import Jobs, configured, eventually, working
+
+pytestmark = pytest.mark.anyio
+
+# Each job that waits has one delivery that waits, and no other is there.
+TICKETS = """
+SELECT job.id, ticket.id FROM
+  (SELECT * FROM dramatis.persona_jobs WHERE status = 'pending') job
+  FULL JOIN (SELECT * FROM procrastinate_jobs WHERE status = 'todo') ticket
+  ON ticket.id = job.delivery_id
+WHERE job.id IS NULL OR ticket.id IS NULL
+"""
+
+
+@pytest.fixture
+def jobs(own_app: App) -> Jobs:
+    return Jobs(configured(own_app))
+
+
+async def fetched(jobs: Jobs, ticket: int) -> UUID | None:
+    """Claim on a delivery as a worker does that has fetched it, and return what is claimed."""
+
+    async def fetch(work: Work) -> UUID | None:
+        take = text("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = :id")
+        await work.session.execute(take, {"id": ticket})
+        row = await claim(work, ticket, "worker")
+        drop = text("DELETE FROM procrastinate_jobs WHERE id = :id")
+        await work.session.execute(drop, {"id": ticket})
+        return row.id if row is not None else None
+
+    return await jobs.using(fetch)
+
+
+async def ticket_of(jobs: Jobs, job: str) -> int:
+    (ticket,) = await jobs.stored(job, "delivery_id")
+    return ticket
+
+
+async def test_any_delivery_is_for_the_job_whose_turn_it_is(jobs: Jobs):
+    low = await jobs.invoke(priority="low")
+    older = await jobs.invoke(priority="high")
+    newer = await jobs.invoke(priority="high")
+    tickets = [await ticket_of(jobs, job) for job in (low, newer)]
+
+    began = [str(await fetched(jobs, ticket)) for ticket in tickets]
+    last = await fetched(jobs, await ticket_of(jobs, low))
+
+    assert [*began, str(last)] == [older, newer, low]
+
+
+async def test_a_job_in_another_queue_is_left_to_who_looks_after_that(jobs: Jobs):
+    other = Jobs(but(jobs.app, jobs=but(jobs.app.jobs, queue="other")))
+    await other.invoke(priority="high")
+    job = await jobs.invoke(priority="low")
+
+    assert str(await fetched(jobs, await ticket_of(jobs, job))) == job
+
+
+async def test_a_job_whose_time_has_not_come_lets_others_pass(app: App, caller: Caller):
+    run = await begun(app, caller, priority="high")
+    async with app.work(caller) as work:
+        later = await work.session.scalar(text("SELECT clock_timestamp() + interval '1 hour'"))
+        await hand_back(work, run.job_id, run.attempt, message="busy", run_after=later)
+    jobs = Jobs(app)
+    ticket = await ticket_of(jobs, str(run.job_id))
+    together = f"UPDATE dramatis.persona_jobs SET queue = '{run.job_id}'"
+    job = await invoked(app, caller, priority="low")
+    await jobs.execute(together)
+
+    assert isinstance(status := await status_of(app, caller, job), JobPending)
+    assert status.position == 1
+    assert await fetched(jobs, ticket) == job
+    assert await fetched(jobs, await ticket_of(jobs, str(run.job_id))) is None
+    assert await jobs.rows("SELECT scheduled_at FROM procrastinate_jobs") == [(later,)]
+
+
+async def test_a_job_that_was_taken_over_is_as_old_as_before(app: App, caller: Caller):
+    first = await invoked(app, caller)
+    second = await invoked(app, caller)
+    await taken(app, caller, first)
+    jobs = Jobs(app)
+    await jobs.execute(
+        "UPDATE dramatis.persona_jobs SET queue = 'jobs', lease_until = CASE status"
+        " WHEN 'running' THEN clock_timestamp() END"
+    )
+    await jobs.using(lambda work: take_over(work, [first]))
+
+    states = [await status_of(app, caller, job) for job in (first, second)]
+
+    assert [one.position for one in states if isinstance(one, JobPending)] == [1, 2]
+
+
+async def test_the_further_behind_a_job_is_the_later_it_is_delivered_again(jobs: Jobs):
+    jobs = Jobs(configured(jobs.app, running=0))
+    waiting = [await jobs.invoke() for _ in range(3)]
+    for job in waiting:
+        await fetched(jobs, await ticket_of(jobs, job))
+
+    after = await jobs.rows(
+        "SELECT round(extract(epoch FROM scheduled_at - now())) FROM procrastinate_jobs ORDER BY id"
+    )
+
+    pause_s = PAUSE.total_seconds()
+    assert [seconds for (seconds,) in after] == [pause_s, 2 * pause_s, 3 * pause_s]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_is_claimed_cancelled_and_handed_back_what_is_left_runs(
+    jobs: Jobs, seed: int
+):
+    chance = Random(seed)
+    jobs = Jobs(configured(jobs.app, running=3, running_per_persona=2))
+    priorities: list[Priority] = ["low", "normal", "high"]
+    left = [
+        await jobs.invoke("Look.", chance.choice(["qa", "sre"]), chance.choice(priorities))
+        for _ in range(12)
+    ]
+    for _ in range(30):
+        job = chance.choice(left)
+        match await jobs.status(job), chance.randrange(4):
+            case _, 0 if len(left) > 4:
+                await jobs.cancel(job)
+                left.remove(job)
+            case "running", _:
+                (attempt,) = await jobs.stored(job, "attempt")
+                await jobs.using(
+                    lambda work, job=job, attempt=attempt: hand_back(
+                        work, UUID(job), attempt, message="stopped"
+                    )
+                )
+            case _:
+                await fetched(jobs, await ticket_of(jobs, job))
+        assert await jobs.rows(TICKETS) == []
+    for job in left:
+        if await jobs.status(job) == "running":
+            await jobs.cancel(job)
+
+    async def at_once(job: RunJob, reporting: Reporting) -> Outcome:
+        return Outcome("Done.", 1, 1, None)
+
+    async def all_ended() -> bool:
+        return {await jobs.status(job) for job in left} <= {"complete", "cancelled"}
+
+    async with working(jobs.app, at_once):
+        await eventually(all_ended)
+
+
+async def test_leases_are_renewed_in_the_order_in_which_jobs_are_locked(own_app: App):
+    caller = operator(own_app)
+    jobs = Jobs(own_app)
+    first, *others = (UUID(int=number) for number in range(1, 4))
+    for name in (*others, first):
+        run = await begun(own_app, caller)
+        rename = f"UPDATE dramatis.persona_jobs SET id = '{name}' WHERE id = '{run.job_id}'"
+        await jobs.execute(rename)
+    lock = "SELECT FROM dramatis.persona_jobs WHERE id = :id FOR UPDATE NOWAIT"
+
+    async def renewing() -> None:
+        async with own_app.work(caller) as work:
+            # As where there are many: then rows need not come in the order of the index.
+            for way in ("indexscan", "bitmapscan"):
+                await work.session.execute(text(f"SET LOCAL enable_{way} = off"))
+            await renew(work, dict.fromkeys((*others, first), 1))
+
+    async def blocked() -> bool:
+        return bool(await jobs.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+    async with anyio.create_task_group() as tasks, own_app.work(caller) as work:
+        await work.session.execute(text(lock), {"id": first})
+        tasks.start_soon(renewing)
+        await eventually(blocked)
+        for run in others:
+            await work.session.execute(text(lock), {"id": run})
