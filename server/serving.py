@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 ROOMS = (
     "server.app",
     "server.personas.skills",
-    "server.specs.becoming",
+    "server.jobs.playing",
 )
 
 
@@ -58,6 +58,7 @@ def serve(settings: Settings) -> None:
             toolsets=settings.toolsets,
             read_only=settings.read_only,
             follow=follow_standards,
+            take_up=take_up_jobs,
             find_place=find_place,
         )
     )
@@ -82,6 +83,20 @@ async def follow_standards(app: "App", audience: "Audience") -> None:
         await keep_indexed(app, caller, told)
     except DramatisError as error:
         _log.warning("the standards are not followed: %s", error)
+
+
+async def take_up_jobs(app: "App", _: "Audience") -> None:
+    """Start a worker for jobs whose worker has died, or that were left waiting."""
+    await anyio.to_thread.run_sync(import_module, "server.jobs.following")
+    from server.access import login_name
+    from server.jobs import following
+    from server.work import AGENT_SCOPES, Caller
+
+    caller = Caller("operator", login_name(), app.tenant_id, AGENT_SCOPES)
+    try:
+        await following.take_up_jobs(app, caller)
+    except DramatisError as error:
+        _log.warning("no worker was looked for: %s", error)
 
 
 def _import_rooms() -> None:

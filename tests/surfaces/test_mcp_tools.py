@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from db.tables import AuditRow
 from server.surfaces.mcp.server import INSTRUCTIONS, TOOLSETS, build
+from server.surfaces.mcp.toolset import ALWAYS_LOAD
 from server.work import App
 from tests.conftest import Opened, operator
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.anyio
 TOKENS = 2500
 SPEC_TOKENS = 1500
 STANDARD_TOKENS = 1800
+JOB_TOKENS = 1100
+CORE_PERSONA_TOKENS = 1400
 
 
 def said(result: CallToolResult) -> str:
@@ -229,7 +232,13 @@ async def test_every_tool_has_a_title_and_all_four_annotations(app: App):
 
 @pytest.mark.parametrize(
     ("toolset", "tools", "tokens"),
-    [("personas", 12, TOKENS), ("specs", 7, SPEC_TOKENS), ("standards", 7, STANDARD_TOKENS)],
+    [
+        ("personas", 12, TOKENS),
+        ("specs", 7, SPEC_TOKENS),
+        ("standards", 7, STANDARD_TOKENS),
+        ("jobs", 9, JOB_TOKENS),
+        ("core-personas", 10, CORE_PERSONA_TOKENS),
+    ],
 )
 async def test_what_every_model_pays_for_the_tools_stays_small(
     app: App, toolset: str, tools: int, tokens: int
@@ -280,7 +289,8 @@ def test_no_toolset_costs_the_start_of_a_server_that_does_not_serve_it():
     ).stdout.split()
 
     assert "server.surfaces.mcp.toolset" in loaded
-    assert {f"server.surfaces.mcp.{name}" for name in TOOLSETS} & set(loaded) == set()
+    modules = {name.replace("-", "_") for name in TOOLSETS}
+    assert {f"server.surfaces.mcp.{name}" for name in modules} & set(loaded) == set()
     assert "server.specs.document" not in loaded
     assert "server.standards.shapes" not in loaded
     assert len(TOOLSETS) == len(list(TOOLSETS))
@@ -311,7 +321,25 @@ async def test_a_tool_of_two_toolsets_is_served_once(app: App):
 
     twice = [tool.function.__name__ for one in TOOLSETS.values() for tool in one.tools]
     assert names == [*dict.fromkeys(twice)]
-    assert len(twice) == len(names) + 2
+    assert len(twice) == len(names) + 7
+
+
+@pytest.mark.parametrize(
+    ("toolsets", "loaded"),
+    [
+        (["personas"], ["lookup_role", "become_persona"]),
+        (["jobs", "core-personas"], ["invoke_persona", "become_persona"]),
+        (["personas", "jobs"], ["lookup_role", "invoke_persona"]),
+        ([*TOOLSETS], ["lookup_role", "invoke_persona"]),
+    ],
+)
+async def test_two_tools_at_most_are_always_loaded(
+    app: App, toolsets: list[str], loaded: list[str]
+):
+    async with Client(build(Opened(app), toolsets=toolsets), cache=None) as client:
+        tools = (await client.list_tools()).tools
+
+    assert [tool.name for tool in tools if ALWAYS_LOAD in (tool.meta or {})] == loaded
 
 
 async def test_a_read_only_server_has_no_tool_that_writes(app: App):
@@ -333,7 +361,8 @@ async def test_a_read_only_server_has_no_tool_that_writes(app: App):
 
 async def test_an_unknown_toolset_is_refused_with_those_there_are(app: App):
     with pytest.raises(
-        Exception, match=r"No toolset is called 'x'. Known: personas, specs, standards\."
+        Exception,
+        match=r"No toolset is called 'x'. Known: personas, specs, standards, jobs, core-personas\.",
     ):
         build(Opened(app), toolsets=["x"])
 

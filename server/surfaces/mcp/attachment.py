@@ -1,7 +1,7 @@
 """The app behind the server, opened in the background so that no client waits for it to start."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,12 +54,12 @@ class Attachment:
         audience: Audience,
         *,
         read_only: bool,
-        companion: Companion | None = None,
+        companions: Sequence[Companion] = (),
         find_place: FindPlace = nowhere,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._open_app = open_app
-        self._companion = companion
+        self._companions = companions
         self.find_place = find_place
         self._patience_s = patience_s
         self._wanted = anyio.Event()
@@ -103,18 +103,18 @@ class Attachment:
                 async with self._open_app() as app:
                     attempt.app = app
                     attempt.settled.set()
-                    await self._accompany(app)
-                    await anyio.sleep_forever()
+                    async with anyio.create_task_group() as beside:
+                        for companion in self._companions:
+                            beside.start_soon(self._accompany, companion, app)
+                        await anyio.sleep_forever()
             # A refusal is for the calls that wait, and so is a bug: here it would end the server.
             except Exception as error:  # noqa: BLE001
                 attempt.error = error
             attempt.settled.set()
 
-    async def _accompany(self, app: "App") -> None:
-        if self._companion is None:
-            return
+    async def _accompany(self, companion: Companion, app: "App") -> None:
         try:
-            await self._companion(app, self.audience)
+            await companion(app, self.audience)
         # The server answers without it, and its bugs are for the log.
         except Exception:  # noqa: BLE001
             _log.exception("what runs beside the server has stopped")

@@ -44,10 +44,10 @@ from server.surfaces.mcp.toolset import (
 )
 
 if TYPE_CHECKING:
+    from server.jobs import playing
     from server.personas import files, listing, queries, service
-    from server.specs import becoming
 else:
-    becoming = Late("server.specs.becoming")
+    playing = Late("server.jobs.playing")
     files = Late("server.personas.files")
     listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
@@ -223,9 +223,17 @@ async def become_persona(
     """
     with refusals():
         async with use_case(ctx) as work:
-            prompt = await becoming.become_persona(work, persona, task)
+            prompt = await playing.become_persona(work, persona, task)
     return proven(prompt.trace, prompt.text)
 
+
+BECOME = Tool(
+    become_persona,
+    "Become a persona",
+    READS,
+    prose=True,
+    meta={"anthropic/alwaysLoad": True, **LONG_RESULT},
+)
 
 TOOLSET = Toolset(
     "Register personas, find them, keep their skill and experience, work as one of them.",
@@ -239,13 +247,7 @@ TOOLSET = Toolset(
         Tool(write_persona_skill, "Write a persona's skill", REPLACES),
         Tool(add_persona_experience, "Add to a persona's experience", ADDS),
         Tool(repair_persona_assets, "Repair a persona's files", COMPLETES),
-        Tool(
-            become_persona,
-            "Become a persona",
-            READS,
-            prose=True,
-            meta={"anthropic/alwaysLoad": True, **LONG_RESULT},
-        ),
+        BECOME,
         SEARCH,
         READ,
     ),

@@ -12,10 +12,10 @@ from server.surfaces.mcp.attachment import Attachment
 from server.surfaces.mcp.toolset import Ctx, acting, protocol_refusals, traced, use_case
 
 if TYPE_CHECKING:
-    from server.specs import becoming
+    from server.jobs import playing
     from server.standards import templates
 else:
-    becoming = Late("server.specs.becoming")
+    playing = Late("server.jobs.playing")
     templates = Late("server.standards.templates")
 
 
@@ -29,7 +29,7 @@ def add_prompts(server: MCPServer[Attachment]) -> None:
         """Work as one of the team's personas from here on."""
         with protocol_refusals():
             async with use_case(ctx) as work:
-                prompt = await becoming.become_persona(work, persona, task)
+                prompt = await playing.become_persona(work, persona, task)
         proof = traced(prompt.trace)
         return [UserMessage(TextContent(type="text", text=prompt.text, _meta=proof))]
 

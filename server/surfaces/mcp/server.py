@@ -36,6 +36,9 @@ from server.surfaces.mcp.standard_resources import add_standard_resources
 from server.surfaces.mcp.toolset import Request, Toolset
 
 if TYPE_CHECKING:
+    from mcp.server.extension import Extension
+
+    from server.surfaces.mcp.tasks import Tasks
     from server.work import OpenApp
 
 _log = logging.getLogger(__name__)
@@ -47,12 +50,12 @@ class _Toolsets(Mapping[str, Toolset]):
     What specs need to be described would cost every start about 40 ms, and most serve none.
     """
 
-    _modules = ("personas", "specs", "standards")
+    _modules = ("personas", "specs", "standards", "jobs", "core-personas")
 
     def __getitem__(self, name: str) -> Toolset:
         if name not in self._modules:
             raise KeyError(name)
-        return import_module(f"server.surfaces.mcp.{name}").TOOLSET
+        return import_module(f"server.surfaces.mcp.{name.replace('-', '_')}").TOOLSET
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
@@ -80,6 +83,8 @@ of work that taught something.
 delete`.
 """
 READ_ONLY_NOTE = "This server is read-only: of the tools below, those that write are absent.\n\n"
+# Each costs every conversation its tokens. What several toolsets offer gives way to the others.
+MOST_ALWAYS_LOADED = 2
 FIVE_MINUTES = CacheHint(ttl_ms=300_000, scope="public")
 
 
@@ -133,7 +138,9 @@ def build(
     toolsets: Sequence[str] = ("personas",),
     read_only: bool = False,
     follow: Companion | None = None,
+    take_up: Companion | None = None,
     find_place: FindPlace | None = None,
+    tasks: "Tasks | None" = None,
 ) -> Dramatis:
     """Build the server. The app is opened when the first request has been answered.
 
@@ -141,31 +148,35 @@ def build(
         read_only: leave out the tools that write.
         follow: keeps the index of standards like their files while the app is open; started only
             where a tool searches it.
+        take_up: starts a worker for the jobs that have none, when the app is open; run only where
+            tools start jobs.
         find_place: finds the project without the database, so that its files can be searched.
+        tasks: what serves tasks instead of those of the jobs.
 
     Raises:
         Invalid: a toolset is unknown.
     """
     # By name, so that one that is named twice is served once.
     chosen = [_toolset(name) for name in dict.fromkeys(toolsets)]
+    starts_jobs = not read_only and any(toolset.starts_jobs for toolset in chosen)
     bus = InMemorySubscriptionBus()
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Attachment]) -> AsyncGenerator[Attachment]:
-        searches = server.serves("search_standards")
+        beside = ((server.serves("search_standards"), follow), (starts_jobs, take_up))
         attachment = Attachment(
             open_app,
             Audience(bus),
             read_only=read_only,
-            companion=follow if searches else None,
+            companions=[companion for wanted, companion in beside if wanted and companion],
             find_place=find_place or nowhere,
         )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(attachment.hold)
+        async with anyio.create_task_group() as group:
+            group.start_soon(attachment.hold)
             try:
                 yield attachment
             finally:
-                tasks.cancel_scope.cancel()
+                group.cancel_scope.cancel()
 
     server = Dramatis(
         "dramatis",
@@ -176,7 +187,7 @@ def build(
         lifespan=lifespan,
         subscriptions=bus,
         log_level="WARNING",
-        extensions=[Skills()],
+        extensions=_extensions(tasks, starts_jobs=starts_jobs),
         middleware=[_keep_crashes_to_ourselves, _attach_after_the_first_answer],
         cache_hints={
             "tools/list": FIVE_MINUTES,
@@ -185,8 +196,7 @@ def build(
             "server/discover": FIVE_MINUTES,
         },
     )
-    for toolset in chosen:
-        _add(server, toolset, read_only=read_only)
+    _add(server, chosen, read_only=read_only)
     add_resources(server)
     add_spec_resources(server)
     add_standard_resources(server)
@@ -203,25 +213,36 @@ def _toolset(name: str) -> Toolset:
     return toolset
 
 
+def _extensions(tasks: "Tasks | None", *, starts_jobs: bool) -> "list[Extension]":
+    if tasks is None and starts_jobs:
+        from server.surfaces.mcp.job_tasks import JobTasks
+        from server.surfaces.mcp.tasks import Tasks
+
+        tasks = Tasks(JobTasks())
+    return [Skills(), tasks] if tasks is not None else [Skills()]
+
+
 def _instructions(toolsets: Sequence[Toolset], *, read_only: bool) -> str:
     note = READ_ONLY_NOTE if read_only else ""
     return note + INSTRUCTIONS + "".join(toolset.instructions for toolset in toolsets)
 
 
-def _add(server: Dramatis, toolset: Toolset, *, read_only: bool) -> None:
-    for tool in toolset.tools:
-        # Some tools are in two toolsets.
-        if (read_only and tool.writes) or server.serves(tool.function.__name__):
-            continue
+def _add(server: Dramatis, toolsets: Sequence[Toolset], *, read_only: bool) -> None:
+    offered = [tool for one in toolsets for tool in one.tools if not (read_only and tool.writes)]
+    # Some tools are in two toolsets.
+    tools = {tool.function.__name__: tool for tool in offered}
+    crowded = sum(tool.always_loaded for tool in tools.values()) > MOST_ALWAYS_LOADED
+    for name, tool in tools.items():
+        gives_way = crowded and offered.count(tool) > 1
         server.add_tool(
             tool.function,
             title=tool.title,
             description=" ".join((tool.function.__doc__ or "").split()),
             annotations=tool.annotations,
             structured_output=not tool.prose,
-            meta=tool.meta,
+            meta=tool.meta_when_looked_up if gives_way else tool.meta,
         )
-        server.make_strict(tool.function.__name__)
+        server.make_strict(name)
 
 
 async def _keep_crashes_to_ourselves(ctx: Request, call_next: CallNext) -> HandlerResult:

@@ -21,7 +21,7 @@ from server.standards.proposals import (
     ProposalDetail,
     ProposalId,
 )
-from server.surfaces.mcp.toolset import Ctx, acting, can_ask, refusals, use_case
+from server.surfaces.mcp.toolset import Ctx, Request, acting, can_ask, refusals, use_case
 from server.visible import lines_of, visible
 
 if TYPE_CHECKING:
@@ -93,10 +93,13 @@ async def ask(
         return NotAsked(why="It is approved already.")
     if not can_ask(ctx):
         return NotAsked(why="This client cannot ask anybody.")
+    return form(prospect) or NotAsked(why="It is too long for a form.")
+
+
+def form(prospect: ProposalDetail) -> Elicit[Answer] | None:
+    """Make the form that a person decides with; `None` when it is too long to be read in one."""
     asked = question(prospect)
-    if _is_too_long(asked):
-        return NotAsked(why="It is too long for a form.")
-    return Elicit(asked, Answer)
+    return None if _is_too_long(asked) else Elicit(asked, Answer)
 
 
 Foreseen = Annotated[ProposalDetail, Resolve(foresee)]
@@ -104,7 +107,9 @@ Reply = ElicitationResult[Answer | NotAsked]
 Answered = Annotated[Reply, Resolve(ask)]
 
 
-async def carried_out(ctx: Ctx, prospect: ProposalDetail, reply: Reply) -> ApprovalRequested:
+async def carried_out(
+    ctx: Ctx | Request, prospect: ProposalDetail, reply: Reply
+) -> ApprovalRequested:
     """Do what the person said, on exactly what they were shown.
 
     Raises:
@@ -131,7 +136,9 @@ async def carried_out(ctx: Ctx, prospect: ProposalDetail, reply: Reply) -> Appro
             )
 
 
-async def _decided(ctx: Ctx, prospect: ProposalDetail, answer: Answer) -> ApprovalRequested:
+async def _decided(
+    ctx: Ctx | Request, prospect: ProposalDetail, answer: Answer
+) -> ApprovalRequested:
     app, agent = await acting(ctx)
     # The form was in front of whoever runs the client, and nobody else could have accepted it.
     person = work.Caller("human", access.login_name(), agent.tenant_id, work.PERSON_SCOPES)

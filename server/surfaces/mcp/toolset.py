@@ -16,12 +16,13 @@ from mcp.types import (
     TextContent,
     ToolAnnotations,
 )
+from pydantic import BaseModel
 
 from server.errors import Conflict, DramatisError, Invalid, NotFound, Unavailable
 from server.surfaces.mcp.attachment import Attachment
 
 if TYPE_CHECKING:
-    from server.specs.shapes import Trace
+    from server.specs.trace import Trace
     from server.work import App, Caller, Work
 
 Ctx = Context[Attachment, Any]
@@ -42,8 +43,14 @@ REPLACES = ToolAnnotations(
 DECIDES = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
 )
+# Speaks to a model that may be anywhere.
+INVOKES = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+)
 # Claude Code keeps longer results than this many characters in a file, away from the model.
 LONG_RESULT = {"anthropic/maxResultSizeChars": 500_000}
+# Claude Code looks other tools up before it calls them.
+ALWAYS_LOAD = "anthropic/alwaysLoad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,15 @@ class Tool:
     def writes(self) -> bool:
         return not self.annotations.read_only_hint
 
+    @property
+    def always_loaded(self) -> bool:
+        return ALWAYS_LOAD in (self.meta or {})
+
+    @property
+    def meta_when_looked_up(self) -> dict[str, Any] | None:
+        meta = {key: value for key, value in (self.meta or {}).items() if key != ALWAYS_LOAD}
+        return meta or None
+
 
 @dataclass(frozen=True, slots=True)
 class Toolset:
@@ -72,11 +88,13 @@ class Toolset:
 
     Attributes:
         instructions: what the server's instructions say of it, only where it is served.
+        starts_jobs: whether its tools start jobs, which some clients follow as tasks.
     """
 
     summary: str
     tools: tuple[Tool, ...]
     instructions: str = ""
+    starts_jobs: bool = False
 
 
 async def acting(ctx: Ctx | Request) -> "tuple[App, Caller]":
@@ -100,9 +118,9 @@ async def use_case(ctx: Ctx | Request) -> "AsyncGenerator[Work]":
         yield work
 
 
-def can_ask(ctx: Ctx) -> bool:
+def can_ask(ctx: Ctx | Request) -> bool:
     """Say whether the client shows forms; one that names no kind of question does."""
-    capabilities = ctx.client_capabilities
+    capabilities = ctx.session.client_capabilities
     asking = capabilities.elicitation if capabilities else None
     return asking is not None and (asking.form is not None or asking.url is None)
 
@@ -141,6 +159,15 @@ def proven(trace: "Trace", *texts: str) -> CallToolResult:
     """Answer with prose, and with proof of the prompt that it is for programs to read."""
     return CallToolResult(
         content=[TextContent(type="text", text=text) for text in texts], _meta=traced(trace)
+    )
+
+
+def structured(shape: BaseModel, meta: dict[str, Any] | None = None) -> CallToolResult:
+    """Answer with a shape as the SDK does, and with something that is for programs to read."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=shape.model_dump_json(indent=2))],
+        structured_content=shape.model_dump(mode="json"),
+        _meta=meta,
     )
 
 
