@@ -44,6 +44,8 @@ def machine(settings: "Settings") -> list[Check]:
         _command(),
         _data_root(settings.data_root),
         _guardrails(settings.data_root),
+        _model(settings),
+        _core_personas(settings.core_personas),
         *_clients(),
     ]
 
@@ -108,6 +110,41 @@ def _guardrails(data_root: Path) -> Check:
     except DramatisError as error:
         return Check("guardrails", "failed", str(error.args[0]), error.hint)
     return Check("guardrails", "ok", "readable" if found.exists else "none")
+
+
+def _model(settings: "Settings") -> Check:
+    """Say what invoked personas run on; keys and addresses are for nobody to read."""
+    if settings.model is not None:
+        if find_spec("pydantic_ai") is None:
+            remedy = "Install Dramatis with its extra `worker`."
+            detail = f"{settings.model}; the libraries that speak to models are not installed"
+            return Check("model", "failed", detail, remedy)
+        where = " at the server of DRAMATIS_MODEL_URL" if settings.model_url else ""
+        return Check("model", "ok", f"{settings.model}{where}")
+    if settings.runner_command is not None:
+        program = settings.runner_command[0]
+        if shutil.which(program) is None:
+            remedy = "DRAMATIS_RUNNER_COMMAND names a program that PATH has."
+            return Check("model", "failed", f"the command {program} is not there", remedy)
+        return Check("model", "ok", f"the command {program}")
+    return Check(
+        "model",
+        "warning",
+        "none: personas cannot be invoked",
+        "Set DRAMATIS_MODEL, with DRAMATIS_MODEL_URL for a server of your own, or"
+        " DRAMATIS_RUNNER_COMMAND (e.g. `claude -p`).",
+    )
+
+
+def _core_personas(folder: Path | None) -> Check:
+    from server.jobs.core_personas import read_core_personas
+
+    found = read_core_personas(folder)
+    there = f"{len(found.personas)} can be invoked"
+    if not found.problems:
+        return Check("core personas", "ok", there)
+    remedy = "Mend these files in the folder of DRAMATIS_CORE_PERSONAS."
+    return Check("core personas", "warning", " ".join([f"{there}.", *found.problems]), remedy)
 
 
 def _clients() -> list[Check]:

@@ -20,6 +20,8 @@ from server.cli.checks import Check
 from server.cli.sessions import opened
 from server.cli.standards_views import waiting
 from server.errors import DramatisError
+from server.jobs.queries import job_statistics
+from server.jobs.starting import Station
 from server.personas.service import broken_personas
 from server.settings import Settings
 from server.standards import queries
@@ -36,6 +38,7 @@ CHECKS = (
     "tenant",
     "persona files",
     "standards",
+    "worker",
 )
 
 
@@ -66,6 +69,7 @@ async def database(settings: Settings) -> list[Check]:
                 if not state.bypasses_isolation:
                     done.append(await _persona_files(settings))
                     done.append(await _standards(settings))
+                    done.append(await _worker(settings))
     except DatabaseUnavailable as error:
         remedy = "See that the server of DRAMATIS_DATABASE_URL runs and lets you in."
         done.append(Check(CHECKS[len(done)], "failed", str(error.args[0]), remedy))
@@ -164,6 +168,21 @@ async def _standards(settings: Settings) -> Check:
         remedy = "See DRAMATIS_EMBEDDING_MODEL and DRAMATIS_EMBEDDING_URL; words are found anyway."
         return Check("standards", "warning", found, remedy)
     return Check("standards", "ok", found)
+
+
+async def _worker(settings: Settings) -> Check:
+    async with opened(settings) as (app, caller), app.work(caller) as work:
+        counts = (await job_statistics(work)).jobs_by_status
+    waiting_jobs = counts.get("pending", 0)
+    here = Station.of(settings).is_staffed()
+    found = (
+        f"{'here' if here else 'none on this machine'}; jobs: {waiting_jobs:,} waiting,"
+        f" {counts.get('running', 0):,} running"
+    )
+    if here or not waiting_jobs:
+        return Check("worker", "ok", found)
+    remedy = "Nothing, if one runs on another machine; else start one: `dramatis worker`."
+    return Check("worker", "warning", found, remedy)
 
 
 _TABLES = text(

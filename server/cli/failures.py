@@ -48,6 +48,13 @@ IN_COMMANDS = {
     "list_standard_proposals has": "`dramatis standards proposals --status all` has",
     "list_standards has": "`dramatis standards list` has",
     "Give tags as `tags`;": "Take it out, and give tags with --tag;",
+    "list_persona_jobs has": "`dramatis job list` has",
+    "with cancel_persona_job.": "with `dramatis job cancel`.",
+    "Until then play the persona yourself: call become_persona with the same persona and task.": (
+        "Until then `dramatis persona become` prints the prompt, for an agent of yours to play the"
+        " persona."
+    ),
+    "and others (list_personas)": "and others (`dramatis persona list`)",
     "with DRAMATIS_PROJECT_ROOT.": "with --project or DRAMATIS_PROJECT_ROOT.",
 }
 

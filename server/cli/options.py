@@ -117,7 +117,7 @@ def _project() -> click.Parameter:
         ["--project", "project_root"],
         type=click.Path(),
         metavar="FOLDER",
-        help="Project whose standards are meant.",
+        help="Project that is meant.",
         expose_value=False,
         callback=_note,
     )

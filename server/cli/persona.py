@@ -13,11 +13,11 @@ from server.errors import Invalid
 from server.late import Late
 
 if TYPE_CHECKING:
+    from server.jobs import playing
     from server.personas import listing, queries, service
     from server.personas.shapes import Persona
-    from server.specs import becoming
 else:
-    becoming = Late("server.specs.becoming")
+    playing = Late("server.jobs.playing")
     listing = Late("server.personas.listing")
     queries = Late("server.personas.queries")
     service = Late("server.personas.service")
@@ -143,7 +143,7 @@ def delete(given: Given, persona: str, yes: bool) -> None:
 @click.pass_obj
 def become(given: Given, persona: str, task: str) -> None:
     """Print the prompt that makes an agent the persona, for TASK if one is given."""
-    prompt = in_work(given, lambda work: becoming.become_persona(work, persona, task))
+    prompt = in_work(given, lambda work: playing.become_persona(work, persona, task))
     show_exactly(given, prompt, prompt.text)
 
 

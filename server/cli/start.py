@@ -18,10 +18,10 @@ from server.errors import Conflict, Invalid, NotFound
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.specs import becoming
+    from server.jobs import playing
     from server.specs.shapes import BecomePrompt
 else:
-    becoming = Late("server.specs.becoming")
+    playing = Late("server.jobs.playing")
 
 
 class AgentNotInstalled(NotFound):
@@ -60,7 +60,7 @@ def start(
     # Handed on as it is: on the way we drop the variables that would lead our database astray.
     environment = dict(os.environ)  # noqa: TID251  # not read
     # The task is said once, as a message; in the prompt it would outlast what it asks for.
-    prompt = in_work(given, lambda work: becoming.become_persona(work, persona))
+    prompt = in_work(given, lambda work: playing.become_persona(work, persona))
     command = _command(agent, prompt, arguments, task)
     if only_print:
         shape = {"client": client, "command": command, "trace": prompt.trace, "cuts": prompt.cuts}

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -6,11 +7,14 @@ from typing import Any
 import psycopg
 import pytest
 from inline_snapshot import snapshot
+from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from db.migrate import revisions
 from server.app import DatabaseState
 from server.cli import database_checks
+from server.jobs.starting import Station
+from server.settings import Settings
 from tests.cli.conftest import DRAMATIS, Cli
 from tests.conftest import Databases
 from tests.db.sessions import cleared
@@ -20,6 +24,8 @@ HEALTHY = {
     "command": "ok",
     "data root": "ok",
     "guardrails": "ok",
+    "model": "warning",
+    "core personas": "ok",
     "clients": "warning",
     "database": "ok",
     "PostgreSQL": "ok",
@@ -29,6 +35,7 @@ HEALTHY = {
     "tenant": "ok",
     "persona files": "ok",
     "standards": "ok",
+    "worker": "ok",
 }
 
 
@@ -410,3 +417,94 @@ def test_a_data_root_that_no_disk_can_have_is_a_finding(offline: Cli):
 
     assert result.exit_code == 1
     assert "cannot be used: file name too long" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {},
+            (
+                "warning",
+                "none: personas cannot be invoked",
+                "Set DRAMATIS_MODEL, with DRAMATIS_MODEL_URL for a server of your own, or"
+                " DRAMATIS_RUNNER_COMMAND (e.g. `claude -p`).",
+            ),
+        ),
+        ({"MODEL": "openai:gpt-5", "MODEL_KEY": "hunter2"}, ("ok", "openai:gpt-5", None)),
+        (
+            {"MODEL": "small", "MODEL_URL": "http://me:hunter2@localhost/v1"},
+            ("ok", "small at the server of DRAMATIS_MODEL_URL", None),
+        ),
+        ({"RUNNER_COMMAND": "dramatis --key hunter2"}, ("ok", "the command dramatis", None)),
+        (
+            {"RUNNER_COMMAND": "gone --key hunter2"},
+            (
+                "failed",
+                "the command gone is not there",
+                "DRAMATIS_RUNNER_COMMAND names a program that PATH has.",
+            ),
+        ),
+    ],
+)
+def test_it_is_said_what_personas_run_on_and_no_key(
+    offline: Cli, settings: dict[str, str], told: tuple[str, str, str | None]
+):
+    env = {f"DRAMATIS_{name}": value for name, value in settings.items()}
+
+    assert examine(offline, **env).told("model") == told
+    assert "hunter2" not in offline.run("doctor", env=env).output
+
+
+def test_a_model_needs_the_libraries_that_speak_to_it(
+    offline: Cli, monkeypatch: pytest.MonkeyPatch
+):
+    # As if it were not installed.
+    monkeypatch.setitem(sys.modules, "pydantic_ai", None)
+
+    assert examine(offline, DRAMATIS_MODEL="openai:gpt-5").told("model") == snapshot(
+        (
+            "failed",
+            "openai:gpt-5; the libraries that speak to models are not installed",
+            "Install Dramatis with its extra `worker`.",
+        )
+    )
+
+
+def test_files_of_core_personas_that_cannot_be_used_are_named(offline: Cli):
+    folder = offline.folder / "cast"
+    folder.mkdir()
+    (folder / "poet.md").write_text("No front matter.")
+    (folder / "loop.md").symlink_to("loop.md")
+
+    assert examine(offline, DRAMATIS_CORE_PERSONAS=str(folder)).told("core personas") == snapshot(
+        (
+            "warning",
+            "6 can be invoked. loop.md: It is no regular file, and no link is followed. poet.md: It does not begin with front matter.",
+            "Mend these files in the folder of DRAMATIS_CORE_PERSONAS.",
+        )
+    )
+
+
+def test_jobs_that_wait_without_a_worker_are_a_warning(cli: Cli):
+    env = {"DRAMATIS_RUNNER_COMMAND": "true", "DRAMATIS_START_WORKER": "false"}
+    idle = examine(cli).told("worker")
+    cli.said("invoke", "qa", "x", env=env)
+    waiting = examine(cli).told("worker")
+    lock = Station.of(
+        Settings(data_root=cli.data_root, database_url=SecretStr(cli.database_url or ""))
+    ).attend()
+    here = examine(cli).told("worker")
+    os.close(lock)
+
+    assert (idle, waiting, here) == snapshot(
+        (
+            ("ok", "none on this machine; jobs: 0 waiting, 0 running", None),
+            (
+                "warning",
+                "none on this machine; jobs: 1 waiting, 0 running",
+                "Nothing, if one runs on another machine; else start one: `dramatis worker`.",
+            ),
+            ("ok", "here; jobs: 1 waiting, 0 running", None),
+        )
+    )

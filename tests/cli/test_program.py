@@ -308,7 +308,8 @@ def test_serving_takes_its_flags_and_keeps_standard_output_clean(offline: Cli):
 
     assert (toolsets.returncode, toolsets.stdout) == (2, b"")
     assert toolsets.stderr == (
-        b"Error: No toolset is called 'none'. Known: personas, specs, standards.\n"
+        b"Error: No toolset is called 'none'. Known: personas, specs, standards, jobs,"
+        b" core-personas.\n"
     )
 
 
