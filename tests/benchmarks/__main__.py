@@ -19,6 +19,7 @@ import anyio
 from db.embedded import EmbeddedPostgres
 from tests.benchmarks import (
     compiling,
+    jobs,
     listing,
     memory,
     specs,
@@ -41,6 +42,7 @@ class Extent:
     rounds: int
     factors: list[int]
     standards: standards.Sizes
+    jobs: jobs.Sizes
 
 
 FULL = Extent(
@@ -51,6 +53,7 @@ FULL = Extent(
     rounds=3,
     factors=[1, 5, 10, 25, 50],
     standards=standards.Sizes(indexed=3_000, searched=10_000),
+    jobs=jobs.Sizes(drained=1_000, drains=3, starts=5),
 )
 QUICK = Extent(
     starts=1,
@@ -60,6 +63,7 @@ QUICK = Extent(
     rounds=1,
     factors=[1, 5],
     standards=standards.Sizes(indexed=100, searched=100),
+    jobs=jobs.Sizes(drained=20, drains=1, starts=1),
 )
 
 
@@ -77,6 +81,7 @@ def main() -> None:
         show(memory.measure(data_root))
         show(*anyio.run(measure_specs, host, data_root, extent))
         show(*anyio.run(measure_standards, host, data_root, extent))
+        show(*anyio.run(measure_jobs, host, data_root, extent))
     print(f"Took {time.monotonic() - began:.0f} s.")
 
 
@@ -99,6 +104,10 @@ async def measure_specs(host: str, data_root: Path, extent: Extent) -> list[Sect
 
 async def measure_standards(host: str, data_root: Path, extent: Extent) -> list[Section]:
     return await standards.measure(host, data_root, extent.standards, rounds=extent.calls)
+
+
+async def measure_jobs(host: str, data_root: Path, extent: Extent) -> list[Section]:
+    return await jobs.measure(host, data_root, extent.jobs, rounds=extent.calls)
 
 
 def prepare() -> None:

@@ -16,7 +16,7 @@ def measure(data_root: Path) -> Section:
         ours.call("lookup_role", {"name": "developer"})
         bare.open()
         bare.call("add", {"a": 1, "b": 2})
-        sizes, bare_sizes = _megabytes(ours.pid), _megabytes(bare.pid)
+        sizes, bare_sizes = megabytes(ours.pid), megabytes(bare.pid)
     rows = [
         at_most(
             NAMES[kind], f"{size:.1f}", f"{bare_sizes[kind]:.1f}", size / bare_sizes[kind], None
@@ -30,7 +30,7 @@ def measure(data_root: Path) -> Section:
     )
 
 
-def _megabytes(pid: int) -> dict[str, float]:
+def megabytes(pid: int) -> dict[str, float]:
     """Read what the kernel says of a process; nothing where it does not say so."""
     source = Path(f"/proc/{pid}/smaps_rollup")
     if not source.exists():

@@ -6,7 +6,7 @@ import sys
 
 from tests.db.sessions import REPOSITORY
 
-SECTIONS = 14
+SECTIONS = 19
 NUMBER = re.compile(r"\d")
 
 
