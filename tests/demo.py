@@ -1,9 +1,14 @@
 """`make demo`: a real client drives the real server over stdio, on a fresh embedded Postgres."""
 
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,10 @@ from mcp.types import (
     TextContent,
 )
 
+from db import locks
 from db.embedded import EmbeddedPostgres
+from server.jobs.starting import Station
+from server.settings import Settings
 from server.specs.examples import example_text
 
 DRAMATIS = Path(sys.executable).with_name("dramatis")
@@ -33,27 +41,39 @@ A test that fails now and then is worse than none: people stop reading the red.
 
 Pass the clock in. A test that reads the time twice fails around midnight.
 """
+# Stands for an agent on the command line, where the libraries that speak to models are missing.
+AGENT = """
+import sys, time
+asked = sys.stdin.read()
+for word in f"I was asked {len(asked):,} characters, and a script plays me.".split():
+    print(word, end=" ", flush=True)
+    time.sleep(0.1)
+"""
 
 
 async def main() -> None:
     data_root = Path(tempfile.mkdtemp(prefix="dramatis-demo-"))
     project = data_root / "project"
     (project / ".git").mkdir(parents=True)
-    server = StdioServerParameters(
-        command=str(DRAMATIS),
-        args=["mcp", "--data-root", str(data_root)],
-        env={
-            "DRAMATIS_LINGER_S": "0",
-            "DRAMATIS_TOOLSETS": "personas,specs,standards",
-            "DRAMATIS_PROJECT_ROOT": str(project),
-        },
-    )
+    settings = {
+        "DRAMATIS_LINGER_S": "0",
+        "DRAMATIS_TOOLSETS": "personas,specs,standards,jobs",
+        "DRAMATIS_PROJECT_ROOT": str(project),
+        "DRAMATIS_WORKER_IDLE_S": "1",
+    }
     print(f"$ dramatis mcp --data-root {data_root}\n")
     try:
-        async with Client(server, elicitation_callback=Person()) as client:
-            con = await play_personas(client)
-            await play_specs(client, con)
-            await play_standards(client, con, project)
+        with playing_model() as model:
+            server = StdioServerParameters(
+                command=str(DRAMATIS),
+                args=["mcp", "--data-root", str(data_root)],
+                env=settings | model,
+            )
+            async with Client(server, elicitation_callback=Person()) as client:
+                con = await play_personas(client)
+                await play_specs(client, con)
+                await play_standards(client, con, project)
+                await play_jobs(client, con)
     except BaseException:
         remove_database(data_root)
         shutil.rmtree(data_root, ignore_errors=True)
@@ -62,7 +82,28 @@ async def main() -> None:
     print(f"The files are left for you to look at: {data_root}")
 
 
+@contextmanager
+def playing_model() -> Generator[dict[str, str]]:
+    """Play a model on this machine, and give the settings that point to it."""
+    if find_spec("pydantic_ai") is None:
+        yield {"DRAMATIS_RUNNER_COMMAND": shlex.join([sys.executable, "-c", AGENT])}
+        return
+    program = Path(__file__).with_name("jobs") / "model_server.py"
+    with subprocess.Popen([sys.executable, "-P", program], stdout=subprocess.PIPE) as model:
+        try:
+            assert model.stdout is not None
+            url = model.stdout.readline().decode().strip()
+            yield {"DRAMATIS_MODEL": "played", "DRAMATIS_MODEL_URL": url}
+        finally:
+            model.terminate()
+
+
 def remove_database(data_root: Path) -> None:
+    station = Station.of(Settings(data_root=data_root, database_url=None, tenant="default"))
+    if station.folder.is_dir():
+        # The worker has this until it has left, a second after its last job.
+        with locks.alone(station.on_demand):
+            pass
     server = EmbeddedPostgres(data_root, linger=timedelta(0))
     server.acquire()
     server.stop()
@@ -189,6 +230,56 @@ async def play_standards(client: Client, con: str, project: Path) -> None:
     best = found["hits"][0]
     show(best, "file", "section", "relevance", "review", "approved_by", "highlight")
     show(found, "found_by", "took_ms")
+
+
+async def play_jobs(client: Client, con: str) -> None:
+    """Put two personas to work at once, follow them, and ask why one said what it said."""
+    print("Now they work by themselves, in the background. No real model is asked.\n")
+    task = "A test fails around midnight. What do you say?"
+    jobs: dict[str, str] = {}
+    for persona in ("architect", con):
+        started = await call(client, "invoke_persona", persona=persona, task=task)
+        show(started, "status", "job_id", "message")
+        jobs[persona] = started["job_id"]
+    await follow(client, jobs)
+
+    checked = await call(client, "check_persona_job", job_id=jobs[con])
+    show(checked, "status", "duration_seconds", "tool_calls_made", "tokens_used")
+    print(indented(checked["result"], "  | ") + "\n")
+    record = await call(client, "get_persona_run", job_id=jobs[con])
+    show(record, "persona", "runner", "model", "unsandboxed", "trace", "standards", "spent")
+    for step in record["steps"]:
+        print(f"  {step['kind']} {step['name']}: {step['duration_ms']:.0f} ms")
+    print(
+        "\nFor a real model, set one of these in your client's entry (docs/jobs.md):\n"
+        "  DRAMATIS_MODEL=anthropic:claude-sonnet-5-5, and ANTHROPIC_API_KEY\n"
+        "  DRAMATIS_MODEL=gpt-oss:20b, and DRAMATIS_MODEL_URL=http://localhost:11434/v1\n"
+        "  DRAMATIS_RUNNER_COMMAND=claude -p\n"
+    )
+
+
+async def follow(client: Client, jobs: dict[str, str]) -> None:
+    """Show how far the jobs are, until all have ended."""
+    print("> check_persona_job, again and again")
+    going, told = dict(jobs), dict[str, str]()
+    while going:
+        for persona, job_id in jobs.items():
+            result = await client.call_tool("check_persona_job", {"job_id": job_id})
+            status: Any = result.structured_content
+            now = status["status"]
+            if now == "failed":
+                sys.exit(status["error"])
+            if now == "running":
+                progress = status["progress"]
+                percent = progress["percent_complete"]
+                now = f"{percent:2}% {progress['phase']}: {progress['message']}"
+            if now == "complete":
+                going.pop(persona, None)
+            if told.get(persona) != now:
+                told[persona] = now
+                print(f"  {persona:16} {now}")
+        await anyio.sleep(0.2)
+    print()
 
 
 async def publish(client: Client, con: str, version: str, note: str) -> None:

@@ -28,6 +28,7 @@ FOR_THE_INSTALLED = {"mcp.json", ".claude-plugin/plugin.json"}
 DOCUMENTS = [
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/jobs.md",
     "docs/operations.md",
     "docs/specs.md",
     "docs/standards.md",

@@ -94,7 +94,7 @@ def test_every_make_target_exists(target: str):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    for file in ("team.yaml", "con.yaml", "checks.yaml", "draft.md"):
+    for file in ("team.yaml", "con.yaml", "checks.yaml", "draft.md", "change.diff"):
         Path(file).touch()
     words = shlex.split(line)
     command: click.Command = main
