@@ -197,8 +197,9 @@ class _Talk:
         async with self._pipes.stdin as stdin:
             try:
                 await stdin.send(self._asked.encode())
-            except anyio.BrokenResourceError:
-                # It need not read all of it, or anything.
+            except (anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
+                # It need not read all of it, or anything. anyio leaves the system's errors as they
+                # are where the pipe breaks and is not closed yet.
                 return
 
     async def _listen(self, scope: anyio.CancelScope) -> None:
