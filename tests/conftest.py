@@ -17,6 +17,7 @@ import pytest
 from mcp import Client
 from psycopg import sql
 from pydantic import SecretStr
+from sniffio import current_async_library_cvar
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from db.embedded import Connection, EmbeddedPostgres
@@ -37,6 +38,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_loop_is_claimed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that is not async call commands, which run an event loop of their own.
+
+    For as long as anyio's plugin keeps a loop for fixtures it says that one is running. With
+    sniffio installed, which the model libraries bring, `anyio.run` believes that and refuses.
+    """
+    if request.node.get_closest_marker("anyio") is not None:
+        yield
+        return
+    token = current_async_library_cvar.set(None)
+    yield
+    current_async_library_cvar.reset(token)
 
 
 @pytest.fixture(scope="session")
