@@ -76,5 +76,5 @@ SELECT position FROM (
   WHERE status = 'pending'
     AND queue = (SELECT queue FROM dramatis.persona_jobs WHERE id = CAST(:id AS uuid))
 ) waiting WHERE id = CAST(:id AS uuid)
-"""  # noqa: S608
+"""  # noqa: S608  # of texts of our own
 )

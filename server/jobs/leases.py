@@ -185,7 +185,7 @@ SELECT id, (
   ORDER BY {TURN} LIMIT 1
 ) AS best
 FROM dramatis.persona_jobs holder WHERE status = 'pending' AND delivery_id = :delivery
-"""  # noqa: S608
+"""  # noqa: S608  # of texts of our own
 )
 # Both are locked in the order in which everybody locks jobs.
 _CLAIM = text("""
@@ -227,7 +227,7 @@ WITH put_off AS (
 )
 UPDATE procrastinate_jobs SET scheduled_at = NULL FROM put_off
 WHERE procrastinate_jobs.id = put_off.id
-"""  # noqa: S608
+"""  # noqa: S608  # of texts of our own
 )
 _RENEW = text("""
 WITH mine AS (

@@ -176,6 +176,7 @@ def _send_away(station: Station, here: _Recorded, patience_s: float) -> bool:
     while not locks.is_free(station.on_demand):
         if time.monotonic() > deadline:
             return False
+        # A file lock cannot be waited for with a limit; this runs in a worker thread.
         time.sleep(PAUSE_S)
     return True
 

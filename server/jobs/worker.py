@@ -230,6 +230,7 @@ class Worker:
             # Others may have been cut off like this one, and are alive although they do not say so.
             self._cut_off_at = monotonic()
             _log.warning("%s: %s", doing, error.args[0])
+        # Its bug is for the log, and the next round tries again.
         except Exception:  # noqa: BLE001
             _log.exception("%s failed", doing)
 
