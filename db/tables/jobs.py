@@ -61,12 +61,27 @@ class JobRow(OwnedRow):
         Index(None, "tenant_id", "project_id", "created_at"),
         Index(None, "tenant_id", "persona", "created_at"),
         Index(None, "tenant_id", "persona_id"),
+        # Whose turn it is, as `server.jobs.delivering.TURN` orders them.
         Index(
-            "ix_persona_jobs_open",
+            "ix_persona_jobs_turn",
             "tenant_id",
-            "status",
+            "queue",
+            text("array_position(ARRAY['high', 'normal', 'low'], priority)"),
+            "created_at",
+            "id",
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_persona_jobs_delivery",
+            "tenant_id",
+            "delivery_id",
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_persona_jobs_running",
+            "tenant_id",
             "persona",
-            postgresql_where=text("status IN ('pending', 'running')"),
+            postgresql_where=text("status = 'running'"),
         ),
         # Progress is written every moment, and then finds room on the row's own page.
         {"postgresql_with": {"fillfactor": "70"}},

@@ -104,11 +104,25 @@ def _jobs() -> None:
         _index("persona_jobs", "persona", "created_at"),
         _index("persona_jobs", "persona_id"),
         sa.Index(
-            "ix_persona_jobs_open",
+            "ix_persona_jobs_turn",
             "tenant_id",
-            "status",
+            "queue",
+            sa.text("array_position(ARRAY['high', 'normal', 'low'], priority)"),
+            "created_at",
+            "id",
+            postgresql_where=sa.text("status = 'pending'"),
+        ),
+        sa.Index(
+            "ix_persona_jobs_delivery",
+            "tenant_id",
+            "delivery_id",
+            postgresql_where=sa.text("status = 'pending'"),
+        ),
+        sa.Index(
+            "ix_persona_jobs_running",
+            "tenant_id",
             "persona",
-            postgresql_where=sa.text("status IN ('pending', 'running')"),
+            postgresql_where=sa.text("status = 'running'"),
         ),
     )
     op.execute("ALTER TABLE dramatis.persona_jobs SET (fillfactor = 70)")

@@ -18,11 +18,8 @@ from server.work import Work
 
 TASK = "run_job"
 PRIORITIES: Mapping[Priority, int] = {"low": -10, "normal": 0, "high": 10}
-# Whose turn it is: priority, then age. Those whose time has not come stand behind the others.
-TURN = (
-    "coalesce(job.run_after > clock_timestamp(), false),"
-    " array_position(ARRAY['high', 'normal', 'low'], job.priority), job.created_at, job.id"
-)
+# Whose turn it is: priority, then age. An index holds those that wait in this order.
+TURN = "array_position(ARRAY['high', 'normal', 'low'], job.priority), job.created_at, job.id"
 
 
 async def deliver(
@@ -69,10 +66,13 @@ SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
 _WITHDRAW = text("""
 DELETE FROM procrastinate_jobs WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'todo'
 """)
+# Those whose time has not come stand behind the others.
 _POSITION = text(
     f"""
 SELECT position FROM (
-  SELECT id, row_number() OVER (ORDER BY {TURN}) AS position FROM dramatis.persona_jobs job
+  SELECT id, row_number() OVER (
+    ORDER BY coalesce(job.run_after > clock_timestamp(), false), {TURN}
+  ) AS position FROM dramatis.persona_jobs job
   WHERE status = 'pending'
     AND queue = (SELECT queue FROM dramatis.persona_jobs WHERE id = CAST(:id AS uuid))
 ) waiting WHERE id = CAST(:id AS uuid)

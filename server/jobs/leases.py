@@ -58,26 +58,16 @@ async def claim(
     delivered again later.
     """
     await work.session.execute(_LOCK, {"tenant": work.caller.tenant_id})
-    limits = _limits(work)
+    values = {"delivery": delivery_id, "worker": worker, "lease": lease, **_limits(work)}
     while True:
-        turn = (
-            await work.session.execute(_TURN, {"delivery": delivery_id, **limits})
-        ).one_or_none()
-        if turn is None:
-            return None
-        if turn.best is None:
-            await _deliver_again(work, turn.id, delivery_id)
-            return None
-        values = {
-            "holder": turn.id,
-            "best": turn.best,
-            "delivery": delivery_id,
-            "worker": worker,
-            "lease": lease,
-        }
         claimed = (await work.session.execute(_CLAIM, values)).one_or_none()
+        if claimed is None:
+            return None
+        if claimed.best is None:
+            await _deliver_again(work, claimed.holder, delivery_id)
+            return None
         # Otherwise one of the two was cancelled or delivered anew at this moment.
-        if claimed is not None:
+        if claimed.id is not None:
             if claimed.put_off:
                 await call_next(work)
             return claimed
@@ -178,43 +168,44 @@ job.status = 'pending' AND (job.run_after IS NULL OR job.run_after <= clock_time
   AND job.persona <> ALL (SELECT persona FROM dramatis.persona_jobs
     WHERE status = 'running' GROUP BY persona HAVING count(*) >= :per_persona)
 """
-_TURN = text(
+# The two are locked in the order in which everybody locks jobs.
+_CLAIM = text(
     f"""
-SELECT id, (
-  SELECT job.id FROM dramatis.persona_jobs job WHERE job.queue = holder.queue AND {_MAY_RUN}
-  ORDER BY {TURN} LIMIT 1
-) AS best
-FROM dramatis.persona_jobs holder WHERE status = 'pending' AND delivery_id = :delivery
-"""  # noqa: S608  # of texts of our own
-)
-# Both are locked in the order in which everybody locks jobs.
-_CLAIM = text("""
-WITH waiting AS (
-  SELECT id, delivery_id FROM dramatis.persona_jobs
-  WHERE id IN (CAST(:holder AS uuid), CAST(:best AS uuid)) AND status = 'pending'
+WITH turn AS MATERIALIZED (
+  SELECT id AS holder, (
+    SELECT job.id FROM dramatis.persona_jobs job WHERE job.queue = holder.queue AND {_MAY_RUN}
+    ORDER BY {TURN} LIMIT 1
+  ) AS best
+  FROM dramatis.persona_jobs holder WHERE status = 'pending' AND delivery_id = :delivery
+), waiting AS (
+  SELECT id, delivery_id FROM dramatis.persona_jobs job
+  WHERE id = ANY (ARRAY(SELECT unnest(ARRAY[holder, best]) FROM turn)) AND status = 'pending'
   ORDER BY id FOR UPDATE
 ), tickets AS (
-  SELECT best.delivery_id AS other FROM waiting holder, waiting best
-  WHERE holder.id = CAST(:holder AS uuid) AND holder.delivery_id = :delivery
-    AND best.id = CAST(:best AS uuid)
+  SELECT turn.holder, turn.best, best.delivery_id AS other FROM turn
+  JOIN waiting holder ON holder.id = turn.holder AND holder.delivery_id = :delivery
+  JOIN waiting best ON best.id = turn.best
 ), passed_on AS (
   UPDATE dramatis.persona_jobs job SET delivery_id = tickets.other FROM tickets
-  WHERE job.id = CAST(:holder AS uuid) AND job.id <> CAST(:best AS uuid)
+  WHERE job.id = tickets.holder AND tickets.holder <> tickets.best
+), claimed AS (
+  UPDATE dramatis.persona_jobs job SET
+    status = 'running', attempt = attempt + 1, worker = :worker, run_after = NULL,
+    delivery_id = :delivery, phase = 'initializing', message = 'starting',
+    started_at = coalesce(started_at, clock_timestamp()),
+    lease_until = clock_timestamp() + :lease
+  FROM tickets WHERE job.id = tickets.best
+  RETURNING job.id, attempt, persona, prompt, task, context, priority, queue, throttles, runner,
+    model, model_url, tokens_limit, usd_limit, seconds_limit, spent_on, input_tokens,
+    output_tokens, usd, spend_estimated, standards_root,
+    (SELECT root FROM dramatis.projects WHERE id = job.project_id) AS root,
+    (SELECT host FROM dramatis.projects WHERE id = job.project_id) AS host,
+    EXISTS (SELECT FROM procrastinate_jobs
+      WHERE status = 'todo' AND scheduled_at > clock_timestamp()) AS put_off
 )
-UPDATE dramatis.persona_jobs job SET
-  status = 'running', attempt = attempt + 1, worker = :worker, run_after = NULL,
-  delivery_id = :delivery, phase = 'initializing', message = 'starting',
-  started_at = coalesce(started_at, clock_timestamp()),
-  lease_until = clock_timestamp() + :lease
-FROM tickets WHERE job.id = CAST(:best AS uuid)
-RETURNING job.id, attempt, persona, prompt, task, context, priority, queue, throttles, runner,
-  model, model_url, tokens_limit, usd_limit, seconds_limit, spent_on, input_tokens, output_tokens,
-  usd, spend_estimated, standards_root,
-  (SELECT root FROM dramatis.projects WHERE id = job.project_id) AS root,
-  (SELECT host FROM dramatis.projects WHERE id = job.project_id) AS host,
-  EXISTS (SELECT FROM procrastinate_jobs
-    WHERE status = 'todo' AND scheduled_at > clock_timestamp()) AS put_off
-""")
+SELECT * FROM turn LEFT JOIN claimed ON true
+"""  # noqa: S608  # of texts of our own
+)
 _CALL_NEXT = text(
     f"""
 WITH put_off AS (
