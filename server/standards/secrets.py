@@ -14,7 +14,8 @@ from itertools import pairwise
 from unicodedata import category, combining, normalize
 
 # Every pattern below takes time linear in the text: what repeats is bounded, possessive, or
-# followed by what it cannot contain.
+# followed by what it cannot contain. A group that repeats is made atomic instead: possessive, it
+# matches wrongly before Python 3.11.5 (CPython issue 106052).
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ _NAME = (
 _CLOSERS = r"[\"'`*_\])]{0,4}+\s*+"
 _GLOSS = rf"(?:(?:\([^()]{{0,40}}\)|(?:for|of|on|to|in)\s[\w .-]{{1,40}}?){_CLOSERS})?"
 _VALUE = (
-    r"[\s`*]*+(?:[bfru]{0,2}(?P<quote>[\"'])(?P=quote){0,2}(?P<quoted>(?:(?!(?P=quote)).){0,120}+)"
-    r"|(?P<bare>(?:[^\s\"'`|,;&<>)\]}]|[,;](?=[^\s\"'])|&(?!\w{1,40}=)){0,120}+))"
+    r"[\s`*]*+(?:[bfru]{0,2}(?P<quote>[\"'])(?P=quote){0,2}(?P<quoted>(?>(?:(?!(?P=quote)).){0,120}))"
+    r"|(?P<bare>(?>(?:[^\s\"'`|,;&<>)\]}]|[,;](?=[^\s\"'])|&(?!\w{1,40}=)){0,120})))"
 )
 _END = r"[\"'`*_)\]}.,;]*+\s*+(?:$|#|//|\|)"
 _NAMED = re.compile(
@@ -233,7 +234,7 @@ _REFERENCE = re.compile(
     r"[a-z+]{2,20}://|(?:arn|env|file|keyvault|op|secretsmanager|ssm|vault):"
     r"|[\w.+-]{1,64}@[\w-]+\.[a-z]{2,}$"
 )
-_DOTTED = re.compile(r"[A-Za-z_@{][\w{}-]*+(?:(?:\.|/|::?|->)[A-Za-z_@{][\w{}-]*+)++/?")
+_DOTTED = re.compile(r"[A-Za-z_@{][\w{}-]*+(?>(?:(?:\.|/|::?|->)[A-Za-z_@{][\w{}-]*+)+)/?")
 _PLACEHOLDER = re.compile(
     r"^\$\w+(?:\W|$)|[$#%][{(]|[{<]\s?[{%A-Za-z_]|^\[[A-Za-z]|^%[A-Za-z_]\w*%$|^:[a-z_]\w*$"
     r"|^__\w+__$|^@@?\w+@@?$|x{5}|X{5}|(?<![A-Za-z0-9])[xX]{4}(?![A-Za-z0-9])"
