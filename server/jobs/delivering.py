@@ -23,14 +23,14 @@ TURN = "array_position(ARRAY['high', 'normal', 'low'], job.priority), job.create
 
 
 async def deliver(
-    work: Work, job_id: UUID, queue: str, priority: Priority, run_after: datetime | None = None
+    work: Work, queue: str, priority: Priority, run_after: datetime | None = None
 ) -> int:
-    """Put a job into the queue; it comes out when this transaction is committed.
+    """Put a ticket into the queue; it comes out when this transaction is committed.
 
-    Nothing but tenant and id is in the queue, whose tables know no tenants.
+    It says nothing but the tenant, for the tables of the queue know none.
 
     Returns:
-        The delivery's number, which the job's row has to carry: one without it is stale.
+        The delivery's number, which a job's row has to carry: one that no row carries is stale.
     """
     delivery = await work.session.execute(
         _DELIVER,
@@ -39,7 +39,6 @@ async def deliver(
             "task": TASK,
             "priority": PRIORITIES[priority],
             "tenant": work.caller.tenant_id,
-            "job": str(job_id),
             "run_after": run_after,
         },
     )
@@ -59,7 +58,7 @@ async def position_of(work: Work, job_id: UUID) -> int:
 _DELIVER = text("""
 SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
   :queue, :task, :priority, NULL, NULL,
-  jsonb_build_object('tenant_id', CAST(:tenant AS int), 'job_id', CAST(:job AS text)),
+  jsonb_build_object('tenant_id', CAST(:tenant AS int)),
   CAST(:run_after AS timestamptz)
 )::procrastinate_job_to_defer_v1]))[1]
 """)

@@ -79,8 +79,8 @@ class Execution:
     running: dict[UUID, Run] = field(default_factory=dict[UUID, Run])
     last_busy: float = field(default_factory=monotonic)
 
-    async def run(self, tenant_id: int, job_id: UUID, delivery_id: int) -> None:
-        """Run what was delivered, if it is there to be run."""
+    async def run(self, tenant_id: int, delivery_id: int) -> None:
+        """Run the job whose turn it is, of the queue that was delivered from."""
         self.last_busy = monotonic()
         caller = self.caller(tenant_id)
         async with self.app.work(caller) as work:

@@ -105,7 +105,7 @@ async def hand_back(
     }
     back = (await work.session.execute(_HAND_BACK, values)).one_or_none()
     if back is not None:
-        delivery_id = await deliver(work, job_id, back.queue, back.priority, run_after)
+        delivery_id = await deliver(work, back.queue, back.priority, run_after)
         await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": delivery_id})
 
 
@@ -125,7 +125,7 @@ async def take_over(work: Work, job_ids: Sequence[UUID]) -> list[UUID]:
     await end_jobs(work, given_up, "failed", error=LOST, error_code="worker_lost")
     again = [row for row in lost if row.id not in given_up]
     for row in again:
-        delivery_id = await deliver(work, row.id, row.queue, row.priority)
+        delivery_id = await deliver(work, row.queue, row.priority)
         await work.session.execute(_WAIT_AGAIN, {"id": row.id, "delivery": delivery_id})
     return [row.id for row in again]
 
@@ -134,7 +134,7 @@ async def deliver_orphans(work: Work, delivery_ids: Sequence[int]) -> None:
     """Replace deliveries whose fetcher died before it claimed the job, and drop finished ones."""
     unclaimed = (await work.session.execute(_UNCLAIMED, {"ids": [*delivery_ids]})).all()
     for row in unclaimed:
-        again = await deliver(work, row.id, row.queue, row.priority)
+        again = await deliver(work, row.queue, row.priority)
         await work.session.execute(_REDELIVERED, {"id": row.id, "delivery": again})
     await work.session.execute(_DROP, {"ids": [*delivery_ids]})
 
@@ -151,7 +151,7 @@ async def _deliver_again(work: Work, job_id: UUID, delivery_id: int) -> None:
     if waiting is None:
         # Cancelled meanwhile, or delivered anew.
         return
-    again = await deliver(work, job_id, waiting.queue, waiting.priority, waiting.again)
+    again = await deliver(work, waiting.queue, waiting.priority, waiting.again)
     await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": again})
 
 

@@ -1,13 +1,11 @@
 """Refuse what would be too much, before anything is spent."""
 
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from server.errors import Conflict
-from server.work import JobLimits, Work
+from server.work import Work
 
 
 class QueueFull(Conflict):
@@ -57,7 +55,24 @@ async def admit(work: Work, persona: str) -> date:
             {"persona": persona, "tokens": limits.run_tokens, "usd": limits.run_usd or 0},
         )
     ).one()
-    _refuse_overspent(_Day.of(day, persona), limits)
+    _refuse_overspent(
+        persona,
+        "{:,} tokens",
+        limit=limits.day_tokens,
+        spent=day.tokens,
+        reserved=day.reserved_tokens,
+        share=limits.run_tokens,
+        settings="DRAMATIS_PERSONA_DAY_TOKENS or lower DRAMATIS_RUN_TOKENS",
+    )
+    _refuse_overspent(
+        persona,
+        "${:,.2f}",
+        limit=limits.day_usd,
+        spent=float(day.usd),
+        reserved=float(day.reserved_usd),
+        share=limits.run_usd or 0,
+        settings="DRAMATIS_PERSONA_DAY_USD or lower DRAMATIS_RUN_USD",
+    )
     return day.day
 
 
@@ -66,42 +81,26 @@ async def keep_others_out(work: Work) -> None:
     await work.session.execute(_LOCK, {"tenant": work.caller.tenant_id})
 
 
-@dataclass(frozen=True, slots=True)
-class _Day:
-    """A persona's day, with what the run in question set aside."""
-
-    persona: str
-    tokens: int
-    reserved_tokens: int
-    usd: float
-    reserved_usd: float
-
-    @classmethod
-    def of(cls, row: Row[tuple[Any, ...]], persona: str) -> "_Day":
-        return cls(
-            persona, row.tokens, row.reserved_tokens, float(row.usd), float(row.reserved_usd)
-        )
-
-
-def _refuse_overspent(day: _Day, limits: JobLimits) -> None:
-    reserved = day.reserved_tokens - limits.run_tokens
-    if limits.day_tokens is not None and day.tokens + day.reserved_tokens > limits.day_tokens:
-        raise BudgetExhausted(
-            f"{day.persona} may spend {limits.day_tokens:,} tokens a day; {day.tokens:,} are spent,"
-            f" {reserved:,} are set aside for runs that are not over, and a run may take"
-            f" {limits.run_tokens:,}.",
-            hint="Wait until tomorrow (UTC) or for runs to end, or raise"
-            " DRAMATIS_PERSONA_DAY_TOKENS or lower DRAMATIS_RUN_TOKENS.",
-        )
-    share = limits.run_usd or 0
-    if limits.day_usd is not None and day.usd + day.reserved_usd > limits.day_usd:
-        raise BudgetExhausted(
-            f"{day.persona} may spend ${limits.day_usd:,.2f} a day; ${day.usd:,.2f} are spent,"
-            f" ${day.reserved_usd - share:,.2f} are set aside for runs that are not over, and a run"
-            f" may take ${share:,.2f}.",
-            hint="Wait until tomorrow (UTC) or for runs to end, or raise DRAMATIS_PERSONA_DAY_USD"
-            " or lower DRAMATIS_RUN_USD.",
-        )
+def _refuse_overspent(
+    persona: str,
+    amount: str,
+    *,
+    limit: float | None,
+    spent: float,
+    reserved: float,
+    share: float,
+    settings: str,
+) -> None:
+    """Refuse a run whose share, which is reserved already, would take a day over its limit."""
+    if limit is None or spent + reserved <= limit:
+        return
+    others = reserved - share
+    raise BudgetExhausted(
+        f"{persona} may spend {amount.format(limit)} a day; {amount.format(spent)} are spent,"
+        f" {amount.format(others)} are set aside for runs that are not over, and a run may take"
+        f" {amount.format(share)}.",
+        hint=f"Wait until tomorrow (UTC) or for runs to end, or raise {settings}.",
+    )
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('dramatis.jobs'), :tenant)")

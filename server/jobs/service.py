@@ -233,7 +233,7 @@ async def _enqueue(
         usd_limit=limits.run_usd,
         seconds_limit=limits.run_s,
     )
-    job.delivery_id = await deliver(work, job.id, job.queue, asked.priority)
+    job.delivery_id = await deliver(work, job.queue, asked.priority)
     work.session.add(job)
     await work.session.flush()
     await audit.record(

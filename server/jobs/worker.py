@@ -41,7 +41,7 @@ KEEPALIVE: Mapping[str, int] = {
     "tcp_user_timeout": 25_000,
 }
 
-Run = Callable[[int, UUID, int], Awaitable[None]]
+Run = Callable[[int, int], Awaitable[None]]
 
 
 class _Fetcher(Fetching):
@@ -140,8 +140,8 @@ class Worker:
                 if later.concurrency < self.jobs:
                     later.stop()
 
-    async def _run(self, tenant_id: int, job_id: UUID, delivery_id: int) -> None:
-        await self.execution.run(tenant_id, job_id, delivery_id)
+    async def _run(self, tenant_id: int, delivery_id: int) -> None:
+        await self.execution.run(tenant_id, delivery_id)
         if not self.execution.put_off:
             return
         # There may be room now for one that could not run before.
@@ -271,9 +271,9 @@ async def _queue(app: App, run: Run, jobs: int) -> AsyncGenerator[procrastinate.
     queue = procrastinate.App(connector=connector)
 
     @queue.task(name=TASK, pass_context=True)
-    async def run_job(context: procrastinate.JobContext, tenant_id: int, job_id: str) -> None:
+    async def run_job(context: procrastinate.JobContext, tenant_id: int) -> None:
         assert context.job.id is not None
-        await run(tenant_id, UUID(job_id), context.job.id)
+        await run(tenant_id, context.job.id)
 
     async with queue.open_async():
         yield queue

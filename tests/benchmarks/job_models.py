@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from uuid import UUID
 
 from pydantic_ai import Agent
 
@@ -59,7 +58,7 @@ async def _runs(made: Bench, count: int) -> Iterator[Run]:
     for _ in range(count):
         job = await made.invoke()
         (delivery,) = await made.jobs.stored(job, "delivery_id")
-        runs.append(partial(execution.run, made.app.tenant_id, UUID(job), delivery))
+        runs.append(partial(execution.run, made.app.tenant_id, delivery))
     return iter(runs)
 
 

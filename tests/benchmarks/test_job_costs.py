@@ -1,7 +1,6 @@
 """What a run costs the database, whatever the machine is doing at the moment."""
 
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
@@ -42,7 +41,7 @@ async def test_a_run_is_claimed_reported_and_ended_in_one_transaction_each(
     execution = execution_of(jobs.app, runner)
 
     with recorded(jobs.app.database.engine) as statements:
-        await execution.run(jobs.app.tenant_id, UUID(job), delivery)
+        await execution.run(jobs.app.tenant_id, delivery)
 
     assert await jobs.status(job) == "complete"
     assert sum(BEGINS in statement.text for statement in statements) == transactions

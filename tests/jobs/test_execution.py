@@ -62,7 +62,7 @@ async def run(jobs: Jobs, job: str, runner: Runner, execution: Execution | None 
     await jobs.using(lambda work: withdraw(work, [delivery]))
     execution = execution or execution_of(jobs.app, runner)
     with anyio.fail_after(DEADLINE_S):
-        await execution.run(jobs.app.tenant_id, UUID(job), delivery)
+        await execution.run(jobs.app.tenant_id, delivery)
 
 
 async def reset(jobs: Jobs, _: str) -> None:
@@ -532,7 +532,7 @@ async def test_a_delivery_that_was_replaced_runs_nothing(jobs: Jobs):
 
     await run(jobs, job, throttled)
     held = Held()
-    await execution_of(jobs.app, held).run(jobs.app.tenant_id, UUID(job), stale)
+    await execution_of(jobs.app, held).run(jobs.app.tenant_id, stale)
 
     assert held.began == []
     assert await jobs.stored(job, "status", "attempt") == ("pending", 1)

@@ -88,7 +88,7 @@ async def test_a_reset_lets_nobody_invoke_more_often(app: App, caller: Caller):
         (
             {"run_tokens": 1000, "day_tokens": 3500},
             snapshot(
-                "architect may spend 3,500 tokens a day; 0 are spent, 3,000 are set aside for runs that are not over, and a run may take 1,000. Wait until tomorrow (UTC) or for runs to end, or raise DRAMATIS_PERSONA_DAY_TOKENS or lower DRAMATIS_RUN_TOKENS."
+                "architect may spend 3,500 tokens a day; 0 tokens are spent, 3,000 tokens are set aside for runs that are not over, and a run may take 1,000 tokens. Wait until tomorrow (UTC) or for runs to end, or raise DRAMATIS_PERSONA_DAY_TOKENS or lower DRAMATIS_RUN_TOKENS."
             ),
         ),
         (
@@ -161,7 +161,7 @@ async def test_what_a_run_spent_is_not_there_for_the_next(app: App, caller: Call
         await invoked(app, caller)
 
     assert str(refused.value) == snapshot(
-        "architect may spend 1,500 tokens a day; 540 are spent, 0 are set aside for runs that are not over, and a run may take 1,000. Wait until tomorrow (UTC) or for runs to end, or raise DRAMATIS_PERSONA_DAY_TOKENS or lower DRAMATIS_RUN_TOKENS."
+        "architect may spend 1,500 tokens a day; 540 tokens are spent, 0 tokens are set aside for runs that are not over, and a run may take 1,000 tokens. Wait until tomorrow (UTC) or for runs to end, or raise DRAMATIS_PERSONA_DAY_TOKENS or lower DRAMATIS_RUN_TOKENS."
     )
 
 
