@@ -31,7 +31,7 @@ test: $(INSTALLED)  ## Run the whole suite.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-16: $(INSTALLED)  ## Run what touches the database on PostgreSQL 16, as an external server.
-	$(BIN)/python -m pytest -q --postgres=16 tests/jobs tests/personas tests/standards tests/surfaces tests/test_migrations.py tests/test_isolation.py tests/test_opening.py
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q --postgres=16 tests/isolation tests/jobs tests/personas tests/standards tests/surfaces tests/test_migrations.py tests/test_opening.py
 
 check: $(INSTALLED)  ## Lint, types, import contracts, migrations.
 	$(BIN)/ruff check

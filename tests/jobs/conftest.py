@@ -18,7 +18,8 @@ from server.jobs.reporting import JobReporting, Spending
 from server.jobs.service import invoke_persona
 from server.jobs.shapes import JobStatus, State, Step
 from server.work import App, Caller, JobLimits, JobSettings, ModelChoice
-from tests.conftest import but
+from tests.conftest import Databases, but
+from tests.jobs import workers
 from tests.standards.conftest import using
 
 MODEL = ModelChoice("test", None, command=False)
@@ -46,6 +47,16 @@ def owner(own_app: App, postgres: Connection) -> Iterator[psycopg.Connection]:
         autocommit=True,
     ) as connection:
         yield connection
+
+
+@pytest.fixture
+def jobs(own_app: App) -> workers.Jobs:
+    return workers.Jobs(workers.configured(own_app))
+
+
+@pytest.fixture
+def outages(own_app: App, databases: Databases) -> workers.Outages:
+    return workers.Outages.of(own_app, databases)
 
 
 def configured(app: App, **limits: Any) -> App:

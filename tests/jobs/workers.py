@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -30,6 +31,8 @@ DEADLINE_S = 90
 POLL_S = 0.02
 # The lease is long: a busy machine must not lose a job that no test takes away.
 QUICK = Pace(lease=timedelta(seconds=60), beat_s=0.05, sweep_s=0.1, poll_s=0.05)
+SHORT = but(QUICK, lease=timedelta(seconds=2))
+LATER = "UPDATE procrastinate_jobs SET scheduled_at = now() + interval '1 hour'"
 
 
 async def eventually(done: Callable[[], Awaitable[object]]) -> None:
@@ -248,3 +251,18 @@ class Outages:
                 yield
             finally:
                 await admin.execute(allow.format(name, sql.SQL("true")))
+
+
+async def at_once(job: RunJob, reporting: Reporting) -> Outcome:
+    return Outcome("Done.", 1, 1, None)
+
+
+async def many(jobs: Jobs, count: int) -> list[str]:
+    return [await jobs.invoke(f"Task {number}.") for number in range(count)]
+
+
+async def until_past(moment: float) -> None:
+    async def past() -> bool:
+        return monotonic() > moment
+
+    await eventually(past)

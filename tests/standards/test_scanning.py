@@ -8,7 +8,7 @@ from server.standards.ranking import Filters
 from server.standards.scanning import Scanned, scan
 from tests.conftest import but
 from tests.standards.conftest import FLAKY, RETRIES, Project
-from tests.standards.test_searching import HOSTILE
+from tests.standards.searching.conftest import HOSTILE
 
 EVERYTHING = Filters(domain=None, tags=(), layer=None)
 NOTE = "# Note\n\n{}\n"

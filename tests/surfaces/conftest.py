@@ -7,6 +7,12 @@ from typing import Any
 
 import pytest
 from mcp import Client
+from mcp.client import ClientRequestContext
+from mcp.types import (
+    ElicitRequestFormParams,
+    ElicitRequestParams,
+    ElicitResult,
+)
 
 from server.surfaces.mcp.server import build
 from server.work import App
@@ -44,3 +50,24 @@ async def agent(in_front: Ask) -> AsyncIterator[Client]:
     """A client that cannot ask anybody."""
     async with in_front(None) as client:
         yield client
+
+
+class Person:
+    """Sits in front of a client, and answers with what it was told, in turn."""
+
+    def __init__(self, *answers: ElicitResult) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.forms: list[dict[str, Any]] = []
+        self.meanwhile: Callable[[], Any] | None = None
+
+    async def __call__(
+        self, context: ClientRequestContext, params: ElicitRequestParams
+    ) -> ElicitResult:
+        assert isinstance(params, ElicitRequestFormParams)
+        self.asked.append(params.message)
+        self.forms.append(params.requested_schema)
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            await happens()
+        return self.answers.pop(0)

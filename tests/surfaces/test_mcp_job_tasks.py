@@ -36,8 +36,8 @@ from tests.standards.conftest import (
     shown,
     using,
 )
+from tests.surfaces.conftest import Person
 from tests.surfaces.test_mcp_jobs import FINE, Told
-from tests.surfaces.test_mcp_specs import Person
 from tests.surfaces.test_mcp_tasks import Created, refused, sent
 from tests.surfaces.test_mcp_tools import called
 

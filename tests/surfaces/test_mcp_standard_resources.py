@@ -24,7 +24,7 @@ from server.surfaces.mcp.server import Dramatis, build
 from server.work import App
 from tests.conftest import Opened, but
 from tests.standards.conftest import FLAKY, RETRIES, Project, agent_of, proposed
-from tests.surfaces.test_mcp_specs import Person
+from tests.surfaces.conftest import Person
 from tests.surfaces.test_mcp_tools import called
 
 pytestmark = pytest.mark.anyio
