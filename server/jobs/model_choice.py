@@ -16,25 +16,21 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from server.jobs.running import RunFailed, RunJob, RunnerMissing
+from server.jobs.running import PriceUnknown, RunFailed, RunJob, RunnerMissing
 
 # Clients refuse to go without a key; servers that want none ignore it.
 NO_KEY = "none"
 MILLION = 1_000_000
+PLAIN_HEADERS = {"Accept", "Content-Type", "User-Agent"}
 NAMED = "DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at a URL."
 
 _SENTENCE_END = re.compile(r"[.:] (?=[A-Z])|\n")
 _PATH = re.compile(r"(?<![\w:/])/[^\s`]+")
 
 Price = Callable[[RequestUsage], float | None]
-
-
-class PriceUnknown(RunFailed):
-    """Money is limited, and nobody knows what the model costs."""
-
-    code = "price_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +53,21 @@ class ModelConfig:
     tracers: TracerProvider | None = None
 
 
-def model_of(job: RunJob, key: str | None) -> Model:
+def model_of(job: RunJob, key: str | None, *, own_url: str | None = None) -> Model:
     """Make the model of a job.
 
     Args:
         key: `None` for the one that the provider's variable holds.
+        own_url: the worker's own, where its variables may have headers sent; no other URL gets any.
 
     Raises:
         RunnerMissing: this worker has no package or no key for the provider.
         RunFailed: there is no such provider.
     """
     if job.model_url is not None:
-        return _compatible(job.model, job.model_url, key)
+        provider = _compatible(job.model_url, key)
+        settings = ModelSettings() if job.model_url == own_url else _nothing_of_ours(provider)
+        return OpenAIChatModel(job.model, provider=provider, settings=settings)
     # Without a provider, the library would take `test` for a model of its own that makes things up.
     if ":" not in job.model:
         raise RunFailed(f"The model {job.model} is of no provider.", hint=NAMED)
@@ -139,8 +138,8 @@ def _unusable(model: str, message: str) -> RunFailed:
     )
 
 
-def _compatible(name: str, url: str, key: str | None) -> Model:
-    provider = OpenAICompatibleProvider(
+def _compatible(url: str, key: str | None) -> OpenAICompatibleProvider:
+    return OpenAICompatibleProvider(
         # With `openai` in it, the table of prices would take it for OpenAI itself.
         "compatible",
         base_url=url,
@@ -153,7 +152,13 @@ def _compatible(name: str, url: str, key: str | None) -> Model:
             openai_chat_streaming_requires_finish_reason=True,
         ),
     )
-    return OpenAIChatModel(name, provider=provider)
+
+
+def _nothing_of_ours(provider: OpenAICompatibleProvider) -> ModelSettings:
+    """Blank the headers that the client makes of the environment, whatever it is told."""
+    made = provider.client.default_headers
+    ours = [name for name, value in made.items() if isinstance(value, str)]
+    return ModelSettings(extra_headers={name: "" for name in ours if name not in PLAIN_HEADERS})
 
 
 def _provider(name: str, key: str | None) -> Provider[Any]:

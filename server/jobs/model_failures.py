@@ -61,7 +61,7 @@ def _failure(error: said.AgentRunError, key: str | None) -> RunFailed:
             return RunFailed("The model refused to answer.")
         case said.OutputTokenLimitExceeded():
             return RunFailed(
-                "The model reached its limit of output tokens before it had an answer."
+                "The limit of output tokens, of the model or of the run, came before an answer."
             )
         case _:
             # Further sentences of the library tell programmers what to change.

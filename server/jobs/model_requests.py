@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Literal
 
 from pydantic import JsonValue
-from pydantic_ai.exceptions import ModelAPIError
+from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError
 from pydantic_ai.messages import (
     AgentStreamEvent,
     ModelResponse,
@@ -62,9 +62,12 @@ class Request:
 
     def fail(self, error: RunFailed) -> None:
         self.error = str(error)
-        if isinstance(error.__cause__, ModelAPIError) and not self._drafted_bytes:
-            # A request that was refused costs nothing.
-            self._used = RequestUsage()
+        match error.__cause__:
+            case ModelHTTPError(in_stream=False) | ModelConnectionError(phase="pool" | "connect"):
+                # What was refused, or never arrived, costs nothing.
+                self._used = RequestUsage()
+            case _:
+                pass
 
     def used(self) -> tuple[RequestUsage, bool]:
         """Tell what it used, and whether that is estimated.

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 
 import anyio
 from opentelemetry.trace import TracerProvider
-from pydantic_ai import Agent, AgentRun, CallToolsNode, ModelRequestNode, UsageLimits
+from pydantic_ai import (
+    Agent,
+    AgentRun,
+    CallToolsNode,
+    ModelRequestNode,
+    RunContext,
+    UsageLimits,
+)
 from pydantic_ai.capabilities import Instrumentation
 from pydantic_ai.messages import AgentStreamEvent
 from pydantic_ai.models import Model
@@ -29,7 +36,7 @@ MOST_REQUESTS = 40
 RETRIES = 2
 # What a cancelled run has spent is still written down, but who cancels does not wait for long.
 ACCOUNTING_S = 2
-CUT_OFF = "\n\n[The answer ends here: the model reached its limit of output tokens.]"
+CUT_OFF = "\n\n[The answer ends here: the limit of output tokens, of the model or of the run, is reached.]"
 
 
 def model_runner(config: ModelConfig, toolbox: Toolbox) -> Runner:
@@ -38,22 +45,21 @@ def model_runner(config: ModelConfig, toolbox: Toolbox) -> Runner:
 
     async def run(job: RunJob, reporting: Reporting) -> Outcome:
         key = key_of(job, config)
-        model = model_of(job, key)
+        model = model_of(job, key, own_url=config.url)
         allowance = Allowance.of(job, price_of(job, config, model))
         progress = ModelProgress(reporting)
         calls = ToolCalls(job.attempt, progress)
+        running = _Run(job, reporting, allowance, calls, progress, key, config.silence_s)
         agent = Agent(
             model,
             name=job.persona,
             instructions=job.prompt,
             tools=[calls.offer(tool) for tool in toolbox(job)],
             retries=RETRIES,
-            # Our queue tries again, and counts it.
-            model_settings=ModelSettings(max_retries=0),
+            model_settings=running.settings,
             capabilities=[_spans(config.tracers)] if config.tracers else [],
         )
         with in_our_words(key):
-            running = _Run(job, reporting, allowance, calls, progress, key, config.silence_s)
             return await running.watched(model, agent)
 
     return run
@@ -92,12 +98,22 @@ class _Run:
         Raises:
             AgentRunError: what the library makes of a failure.
         """
-        self.context = tokens(self.job.prompt) + tokens(self.job.request)
+        asked = tokens(self.job.prompt) + tokens(self.job.request)
+        self.context = asked + self.calls.take_tokens()
         with self.watch:
             # Entered, the model closes its connections in the end.
             async with model:
                 return await self._converse(agent)
         raise self._silent()
+
+    def settings(self, _: RunContext[object]) -> ModelSettings:
+        """Say how the next request is made."""
+        # Our queue tries again, and counts it.
+        settings = ModelSettings(max_retries=0)
+        most = self.allowance.most_output(self.context)
+        if most is not None:
+            settings["max_tokens"] = most
+        return settings
 
     async def _converse(self, agent: Agent[None, str]) -> Outcome:
         await self.progress.asking(self.job.model)
@@ -110,6 +126,8 @@ class _Run:
                     await self._call_tools(node, run)
         assert run.result is not None
         text = run.result.output
+        if not text.strip():
+            raise RunFailed("The model answered with nothing but blanks.")
         if run.result.response.finish_reason == "length":
             text += CUT_OFF
             await self.reporting.text(CUT_OFF)
@@ -166,8 +184,8 @@ class _Run:
         """Do what the model asked for; tools may take their time."""
         before = self.progress.calls
         async with node.stream(run.ctx) as events:
-            async for _ in events:
-                pass
+            async for event in events:
+                await self.calls.overhear(event)
         self.context += self.calls.take_tokens()
         if self.progress.calls > before:
             await self.progress.thinking()
@@ -176,7 +194,8 @@ class _Run:
         if self.watch.cancel_called:
             request.fail(self._silent())
         used, estimated = request.used()
-        self.context = used.total_tokens or self.context
+        # What it thought unseen is not sent again.
+        self.context = used.total_tokens - used.output_reasoning_tokens or self.context
         spent = self.allowance
         spent.add(used, estimated=estimated)
         # First, because whoever lost their job is stopped by whatever they report.

@@ -47,6 +47,26 @@ class BudgetSpent(RunFailed):
     code = "budget_spent"
 
 
+def budget_spent(limit: str, spending: str, *, setting: str) -> BudgetSpent:
+    """Say that a run would spend more than it may.
+
+    Args:
+        limit: what it may spend, with its unit.
+        spending: about how much it would.
+        setting: what sets the limit.
+    """
+    return BudgetSpent(
+        f"The run may spend {limit}, and would spend about {spending}.",
+        hint=f"Give it a smaller task, or set {setting}.",
+    )
+
+
+class PriceUnknown(RunFailed):
+    """Money is limited, and nobody knows what the run costs."""
+
+    code = "price_unknown"
+
+
 class RunTimedOut(RunFailed):
     code = "run_timed_out"
 

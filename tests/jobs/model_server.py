@@ -53,11 +53,16 @@ class Says:
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls of tools at once: names with their arguments, as JSON where they are texts."""
+    """Calls of tools at once: names with their arguments, as JSON where they are texts.
+
+    Attributes:
+        hidden: how many of its tokens were thoughts that it does not show.
+    """
 
     calls: Sequence[tuple[str, Mapping[str, Any] | str]]
     first: str = ""
     usage: tuple[int, int] | None = (100, 20)
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ class ModelServer:
                     await _event(stream, {"content": reply.first})
                 for delta in _called(reply.calls):
                     await _event(stream, {"tool_calls": [delta]})
-                await _end(stream, "tool_calls", reply.usage)
+                await _end(stream, "tool_calls", reply.usage, reply.hidden)
             case Says():
                 await _begin(stream)
                 await self._say(stream, reply)
@@ -197,13 +202,16 @@ async def _event(stream: SocketStream, delta: Mapping[str, Any], finish: str | N
     await _chunk(stream, choices=[{"index": 0, "delta": delta, "finish_reason": finish}])
 
 
-async def _end(stream: SocketStream, finish: str | None, usage: tuple[int, int] | None) -> None:
+async def _end(
+    stream: SocketStream, finish: str | None, usage: tuple[int, int] | None, hidden: int = 0
+) -> None:
     if finish:
         await _event(stream, {}, finish)
         if usage:
             names = ("prompt_tokens", "completion_tokens", "total_tokens")
             counted = dict(zip(names, (*usage, sum(usage)), strict=True))
-            await _chunk(stream, choices=[], usage=counted)
+            details = {"completion_tokens_details": {"reasoning_tokens": hidden}}
+            await _chunk(stream, choices=[], usage=counted | details)
         await _send(stream, "data: [DONE]\n\n")
     await stream.send(b"0\r\n\r\n")
 

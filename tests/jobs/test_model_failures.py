@@ -129,8 +129,9 @@ FAILURES: list[tuple[Reply, str]] = [
     (Says([], finish="content_filter"), snapshot("The model refused to answer.")),
     (
         Says([], finish="length"),
-        snapshot("The model reached its limit of output tokens before it had an answer."),
+        snapshot("The limit of output tokens, of the model or of the run, came before an answer."),
     ),
+    (Says(["\n", "\n"]), snapshot("The model answered with nothing but blanks.")),
 ]
 
 
@@ -146,14 +147,19 @@ async def test_a_failure_is_one_plain_sentence(reply: Reply, sentence: str):
 
 
 async def test_a_refused_request_costs_nothing_and_a_torn_answer_does():
-    refused, torn = Told(), Told()
+    refused, silent, torn, away = Told(), Told(), Told(), Told()
+    script = [Answers(500), Says([], torn=True), Says(["Half "], torn=True)]
 
-    async with serving_model([Answers(500), Says(["Half "], torn=True)]) as server:
-        for told in (refused, torn):
+    async with serving_model(script) as server:
+        for told in (refused, silent, torn):
             with pytest.raises(RunFailed):
                 await run(server, told)
+    with pytest.raises(RunFailed):
+        await run(server, away)
 
-    assert refused.spends == [{"in": 0, "out": 0, "usd": None, "estimated": False}]
+    free = {"in": 0, "out": 0, "usd": None, "estimated": False}
+    assert (refused.spends, away.spends) == ([free], [free])
+    assert silent.spends == [{"in": 11, "out": 0, "usd": None, "estimated": True}]
     assert torn.spends == [{"in": 11, "out": 2, "usd": None, "estimated": True}]
     assert (torn.texts, torn.steps[0].error) == (
         ["Half "],

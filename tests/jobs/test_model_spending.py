@@ -1,6 +1,7 @@
 """What runs on models cost, and how they are kept to their limits."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import anyio
@@ -8,8 +9,10 @@ import pytest
 from inline_snapshot import snapshot
 from pydantic_ai.usage import RequestUsage
 
-from server.jobs.model_choice import ModelConfig, PriceUnknown, model_of, price_of
-from server.jobs.running import BudgetSpent, Outcome
+from server.jobs.model_choice import ModelConfig, model_of, price_of
+from server.jobs.model_spending import LEAST_ANSWER
+from server.jobs.running import BudgetSpent, Outcome, PriceUnknown
+from server.markdown import BYTES_PER_TOKEN
 from tests.jobs.model_runs import JOB, KEY, SEARCH, Told, run
 from tests.jobs.model_server import Calls, Says, serving_model
 
@@ -24,6 +27,52 @@ async def test_a_server_that_does_not_count_is_counted_by_the_texts():
 
     assert outcome == Outcome("Use a lease.", 11, 3, usd=None, estimated=True)
     assert told.steps[0].details == {"input_tokens": 11, "output_tokens": 3, "estimated": True}
+
+
+async def test_the_tools_that_go_along_with_every_request_are_counted():
+    described = replace(SEARCH, description="Find passages of the standards. " * 40)
+    script = [
+        Calls([("search_standards", {"queries": ["x"]})], usage=None),
+        Says(["Done."], usage=None),
+    ]
+    told = Told()
+
+    async with serving_model(script) as server:
+        await run(server, told, [described])
+
+    sent = [len(json.dumps(request.body)) / BYTES_PER_TOKEN for request in server.requests]
+    assert [step.details["input_tokens"] for step in told.steps if step.kind == "model"] == [
+        pytest.approx(size, rel=0.3) for size in sent
+    ]
+
+
+async def test_thoughts_that_are_not_shown_are_not_sent_again():
+    calls = Calls([("search_standards", {"queries": ["x"]})], usage=(100, 5_000), hidden=4_950)
+
+    async with serving_model([calls, Says(["Done."], usage=(150, 20))]) as server:
+        outcome = await run(server, None, [SEARCH])
+
+    assert outcome == Outcome("Done.", 250, 5_020, usd=None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({"tokens_limit": 11 + 4_096}, None),
+        ({"tokens_limit": 11 + 4_095}, 4_095),
+        ({"tokens_limit": 11 + 3}, LEAST_ANSWER),
+        ({"usd_limit": 0.05}, None),
+        ({"usd_limit": 0.01}, 997),
+    ],
+)
+async def test_the_last_answer_is_asked_to_keep_to_what_is_left(
+    limits: dict[str, float], most: int | None
+):
+    async with serving_model([Says(["Done."], usage=(11, 2))]) as server:
+        config = ModelConfig("played", server.url, price=(2.0, 10.0))
+        await run(server, None, (), config, **limits)
+
+    assert server.requests[0].body.get("max_tokens") == most
 
 
 async def test_a_run_that_would_exceed_its_tokens_asks_nothing():

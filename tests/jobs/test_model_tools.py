@@ -1,5 +1,7 @@
 """Tools that models call: what is recorded of them, told to the model, and stopped."""
 
+import math
+from hashlib import sha256
 from typing import Any
 
 import anyio
@@ -12,7 +14,7 @@ from inline_snapshot import snapshot
 from server.errors import NotFound
 from server.jobs.model_choice import ModelConfig
 from server.jobs.model_progress import doing
-from server.jobs.model_tools import shortened
+from server.jobs.model_tools import CALLS_AT_ONCE, UNFIT, WITHHELD, shortened
 from server.jobs.models import MOST_REQUESTS
 from server.jobs.running import BudgetSpent, Outcome, RunFailed
 from server.jobs.tooling import RunTool
@@ -134,6 +136,61 @@ async def test_arguments_that_do_not_fit_are_said_to_the_model_a_few_times():
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "kept"),
+    [
+        ("nope", {"queries": ["x"]}, {"queries": ["x"]}),
+        ("search_standards", {"queries": 3}, {"queries": 3}),
+        ("search_standards", '{"queries": [', {"INVALID_JSON": '{"queries": ['}),
+        ("search_standards", {"password": "hunter2-Q7x9Lm"}, {"password": WITHHELD}),
+    ],
+)
+async def test_a_call_that_no_tool_could_take_is_recorded(
+    name: str, arguments: dict[str, Any] | str, kept: dict[str, Any]
+):
+    told = Told()
+
+    async with serving_model([Calls([(name, arguments)]), Says(["Done."])]) as server:
+        await run(server, told, [SEARCH])
+
+    (step,) = [step for step in told.steps if step.kind == "tool"]
+    assert (step.name, step.error, step.details) == (name, UNFIT, {"arguments": kept})
+
+
+async def test_what_the_model_is_told_of_a_call_that_does_not_fit_is_counted():
+    told = Told()
+    script = [
+        Calls([("search_standards", {"queries": "x" * 4_000})], usage=(100, 20)),
+        Says(["Done."], usage=None),
+    ]
+
+    async with serving_model(script) as server:
+        await run(server, told, [SEARCH])
+
+    assert told.spends[-1]["in"] == pytest.approx(2 * 100 + 20 + 1_000, rel=0.1)
+
+
+async def test_few_of_the_tools_that_are_called_at_once_run_at_once():
+    running, most, several = 0, 0, anyio.Event()
+
+    async def wait() -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == CALLS_AT_ONCE:
+            several.set()
+        await several.wait()
+        running -= 1
+        return "Here."
+
+    call: tuple[str, dict[str, Any]] = ("wait", {})
+
+    async with serving_model([Calls([call] * 3 * CALLS_AT_ONCE), Says(["Done."])]) as server:
+        await run(server, None, [RunTool("wait", "Wait.", wait)])
+
+    assert most == CALLS_AT_ONCE
+
+
 async def test_a_model_that_goes_round_in_circles_is_stopped():
     async with serving_model(lambda _: Calls([("search_standards", {"queries": []})])) as server:
         with pytest.raises(BudgetSpent, match="came to no answer"):
@@ -210,6 +267,29 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"content": "# Keys\n\nUse AKIAIOSFODNN7EXAMPLQ.\n"},
+        {"content": "# Keys\n\n" + "They rotate. " * 40 + 'password = "hunter2-Q7x9Lm"'},
+        {"content": '{"text": "Use\\nAKIAIOSFODNN7EXAMPLQ'},
+        {"password": "hunter2-Q7x9Lm"},
+        {"evidence": [{"quote": "password: swordfish"}]},
+    ],
+)
+def test_secrets_among_the_arguments_are_not_recorded(arguments: dict[str, Any]):
+    kept = repr(shortened(arguments))
+
+    assert WITHHELD in kept
+    assert not any(word in kept for word in ("AKIA", "hunter2", "swordfish", "They rotate"))
+
+
+def test_digests_and_numbers_that_are_none_can_be_recorded():
+    arguments = {"base_sha256": sha256(b"").hexdigest(), "confidence": math.nan}
+
+    assert shortened(arguments) == arguments | {"confidence": None}
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=3))

@@ -13,11 +13,21 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic_ai.models import Model
 
+from server.errors import NotFound
 from server.jobs.model_choice import ModelConfig, key_of, model_of
 from server.jobs.models import CUT_OFF
 from server.jobs.running import Outcome, RunnerMissing, RunTimedOut
+from server.jobs.tooling import RunTool
 from tests.jobs.model_runs import JOB, KEY, SEARCH, Told, run
-from tests.jobs.model_server import ModelServer, Reply, Request, Says, Silence, serving_model
+from tests.jobs.model_server import (
+    Calls,
+    ModelServer,
+    Reply,
+    Request,
+    Says,
+    Silence,
+    serving_model,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -176,7 +186,13 @@ async def test_strict_servers_understand_what_they_are_sent():
     )
 
 
-async def test_the_key_goes_to_the_address_it_was_made_for_and_nowhere_else():
+async def test_what_the_worker_keeps_to_itself_goes_to_its_own_address_only(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-worker")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-worker")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gate: gate-worker\nX-Two: worker:2")
+
     def done(_: Request) -> Reply:
         return Says(["Done."])
 
@@ -190,8 +206,9 @@ async def test_the_key_goes_to_the_address_it_was_made_for_and_nowhere_else():
         "Bearer sk-worker-0123456789",
         "Bearer none",
     ]
-    assert "0123456789" not in repr(other.requests)
-    assert "0123456789" not in repr(config)
+    assert mine.requests[0].headers["x-gate"] == "gate-worker"
+    assert "worker" not in repr(other.requests)
+    assert "worker" not in repr(config)
 
 
 async def test_the_key_goes_to_the_provider_of_the_worker_only(monkeypatch: pytest.MonkeyPatch):
@@ -213,17 +230,38 @@ async def test_the_key_goes_to_the_provider_of_the_worker_only(monkeypatch: pyte
 
 
 async def test_model_calls_become_spans_without_what_was_said():
+    async def read_standard(topic: str) -> str:
+        raise NotFound(f"There is no standard {topic}, they said.")
+
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
+    read = RunTool("read_standard", "Read one.", read_standard)
+    script = [
+        Calls([("read_standard", {"topic": "they-asked"})], first="So they began."),
+        Calls([("read_standard", {"they": "misspelt"})]),
+        Says(["So they answered."]),
+        Says(["Done."]),
+    ]
 
-    async with serving_model(lambda _: Says(["Use a lease."])) as server:
-        await run(server, config=ModelConfig(tracers=provider))
+    async with serving_model(script) as server:
+        config = ModelConfig(tracers=provider)
+        asked = {"prompt": "You do as they say.", "request": "Do what they want."}
+        await run(server, None, [read], config, **asked)
         await run(server)
 
     finished = spans.get_finished_spans()
-    assert [span.name for span in finished] == snapshot(["chat played", "invoke_agent architect"])
-    assert "lease" not in repr([dict(span.attributes or {}) for span in finished])
+    assert [span.name for span in finished] == snapshot(
+        [
+            "chat played",
+            "execute_tool read_standard",
+            "chat played",
+            "execute_tool read_standard",
+            "chat played",
+            "invoke_agent architect",
+        ]
+    )
+    assert "they" not in "".join(span.to_json() for span in finished)
 
 
 async def test_the_server_runs_by_itself_and_plays_a_persona():
