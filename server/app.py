@@ -19,7 +19,7 @@ from db.embedded import EmbeddedPostgres, EmbeddedUnavailable
 from db.session import BadDatabaseUrl, Database, connect
 from server import access
 from server.errors import Forbidden, Unavailable
-from server.jobs.starting import Station, renew_worker, start_worker
+from server.jobs.starting import Station, start_worker
 from server.rendering import environment
 from server.settings import Settings, forget_libpq_environment
 from server.standards.projects import find_place
@@ -138,12 +138,8 @@ def jobs_of(settings: Settings) -> JobSettings:
     if not settings.start_worker:
         return jobs
     station = Station.of(settings)
-    return replace(
-        jobs,
-        queue=station.queue,
-        start_worker=partial(start_worker, station, settings),
-        renew_worker=partial(renew_worker, station, settings),
-    )
+    starting = partial(start_worker, station, settings)
+    return replace(jobs, queue=station.queue, start_worker=starting)
 
 
 @asynccontextmanager

@@ -19,13 +19,23 @@ def size_bytes(text: str) -> int:
 
 def fenced(text: str) -> str:
     """Fence a text so that nothing in it can close the fence; a blank one is left out."""
-    if not text.strip():
+    return fenced_as_is("\n".join(without_margins(text).splitlines()))
+
+
+def fenced_as_is(text: str) -> str:
+    """Fence a text without a change; an empty one is left out."""
+    if not text:
         return ""
     # Nearly every text has none, and that is found much faster than how long they are.
     runs: list[str] = re.findall(r"`{3,}", text) if "```" in text else []
     fence = "`" * (max(map(len, runs), default=2) + 1)
-    body = "\n".join(without_margins(text).splitlines())
-    return f"{fence}text\n{body}\n{fence}"
+    end = "" if text.endswith("\n") else "\n"
+    return f"{fence}text\n{text}{end}{fence}"
+
+
+def may_stand_bare(name: str) -> bool:
+    """Tell whether a name that others gave looks like a path, and so needs no fence."""
+    return re.fullmatch(r"[A-Za-z0-9._/-]{1,80}", name) is not None
 
 
 def without_margins(text: str) -> str:

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import sys
 from datetime import timedelta
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self, cast
 
@@ -36,7 +38,12 @@ OF_WORKERS = (
     "worker_jobs",
     "worker_idle_s",
 )
-OF_PROVIDERS = re.compile(r".+_(API_KEY|AUTH_TOKEN|BASE_URL|API_BASE)|(AWS|GOOGLE|AZURE)_.+")
+OF_PROVIDERS = re.compile(
+    r"(?!DRAMATIS_).+_(KEY|TOKEN|BASE_URL|API_BASE)|(AWS|GOOGLE|AZURE)_.+"
+    r"|(?i:(HTTPS?|ALL|NO)_PROXY)"
+)
+# By which a command finds itself, and its login.
+OF_COMMANDS = ("PATH", "HOME")
 
 
 def _absolute(path: Path) -> Path:
@@ -77,7 +84,6 @@ def _inside(text: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Words = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 def _parts(value: object) -> object:
@@ -99,6 +105,16 @@ def _price(value: object) -> object:
 def _words(value: object) -> object:
     """Split a command as a shell does, without one."""
     return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+
+def _starts_anywhere(words: tuple[str, ...]) -> tuple[str, ...]:
+    # Each run begins in the project that it is about, which must not bring the program along.
+    if "/" in words[0] and not words[0].startswith("/"):
+        raise ValueError("must name a program of the PATH, or one by an absolute path")
+    return words
+
+
+Words = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_starts_anywhere)]
 
 
 def _written(name: str, value: object) -> str:
@@ -322,7 +338,11 @@ class Settings(BaseSettings):
         """Tell workers apart that run jobs with other settings or keys, and say none of them."""
         ours = {name: _written(name, getattr(self, name)) for name in OF_WORKERS}
         theirs = {name: value for name, value in os.environ.items() if OF_PROVIDERS.fullmatch(name)}
-        return sha256(json.dumps([ours, theirs], sort_keys=True).encode()).hexdigest()
+        if self.runner_command is not None:
+            theirs |= {name: os.environ.get(name, "") for name in OF_COMMANDS}
+        # One that was started before an upgrade does not run what the new version invokes.
+        whole = [version("dramatis-mcp"), sys.executable, ours, theirs]
+        return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     @property
     def linger(self) -> timedelta:

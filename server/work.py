@@ -1,6 +1,13 @@
 """One use case: a transaction, the caller it acts for, and the app it runs in."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Hashable, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Generator,
+    Hashable,
+    MutableMapping,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,18 +151,16 @@ class JobSettings:
         queue: the queue that jobs are put into. That of a machine that starts its own workers is
             taken care of by them, with the settings they were started with, and by operators'
             workers, which take from all.
-        start_worker: starts a worker on this machine if none is there, and returns at once;
-            `None` where workers are the operator's.
-        renew_worker: does so for a new job, in place of one that has other settings, too; `None`
-            where `start_worker` is enough.
+        start_worker: starts a worker on this machine, if none is there, for jobs that wait in these
+            queues, or for those of `queue`, and returns at once; `None` where workers are the
+            operator's.
     """
 
     model: ModelChoice | None = None
     limits: JobLimits = field(default_factory=JobLimits)
     personas: Path | None = None
     queue: str = SHARED_QUEUE
-    start_worker: Callable[[], None] | None = None
-    renew_worker: Callable[[], None] | None = None
+    start_worker: Callable[[Collection[str] | None], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,8 @@ JOB_ROWS = (
     " priority, prompt, trace, runner, model, requested_by, queue, spent_on, tokens_limit, seconds_limit) VALUES"
     " (gen_random_uuid(), 'pm-con-1', 'Con', 1, 1, 'x', 'low', '', '{}', 'model', '', 'me', '', now(), 1,"
     " 1)",
-    "INSERT INTO dramatis.job_steps (job_id, attempt, kind, name, began_at, duration_ms)"
-    " SELECT id, 1, 'note', '', now(), 0 FROM dramatis.persona_jobs",
+    "INSERT INTO dramatis.job_steps (job_id, attempt, number, kind, name, began_at, duration_ms)"
+    " SELECT id, 1, 1, 'note', '', now(), 0 FROM dramatis.persona_jobs",
     "INSERT INTO dramatis.persona_spending (persona, day) VALUES ('pm-con-1', '2030-01-01')",
     "INSERT INTO dramatis.job_cleanups DEFAULT VALUES",
 )

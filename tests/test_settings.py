@@ -73,6 +73,14 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"RUNNER_COMMAND": "agent 'half"}, snapshot("runner_command: No closing quotation.")),
     ({"RUNNER_COMMAND": " "}, snapshot("runner_command: must have at least 1 item.")),
     (
+        {"RUNNER_COMMAND": "./agent.sh -p"},
+        snapshot("runner_command: must name a program of the PATH, or one by an absolute path."),
+    ),
+    (
+        {"RUNNER_COMMAND": "~/bin/agent"},
+        snapshot("runner_command: must name a program of the PATH, or one by an absolute path."),
+    ),
+    (
         {"CORE_PERSONAS": "/nowhere/at/all"},
         snapshot("core_personas: must be a folder that there is."),
     ),
@@ -159,7 +167,7 @@ def settings_of_all_kinds() -> st.SearchStrategy[dict[str, Any]]:
             "model_key": said.map(SecretStr),
             "model_key_file": path,
             "model_price": st.tuples(price, price),
-            "runner_command": st.lists(said | st.just(""), min_size=1).map(tuple),
+            "runner_command": st.lists(said | st.just("")).map(lambda words: ("agent", *words)),
             "start_worker": st.booleans(),
             "worker_idle_s": st.floats(1, 86_400),
             "worker_jobs": st.integers(1, 100),
@@ -212,6 +220,10 @@ OTHER_WORKERS: list[dict[str, str]] = [
     {"AWS_PROFILE": "shop"},
     {"GOOGLE_CLOUD_PROJECT": "shop"},
     {"AZURE_OPENAI_ENDPOINT": "http://localhost"},
+    {"HF_TOKEN": "s3cret"},
+    {"https_proxy": "http://localhost"},
+    {"DRAMATIS_RUNNER_COMMAND": "claude -p", "PATH": "/opt/bin"},
+    {"DRAMATIS_RUNNER_COMMAND": "claude -p", "CLAUDE_CODE_OAUTH_TOKEN": "s3cret"},
 ]
 SAME_WORKER: list[dict[str, str]] = [
     {"DRAMATIS_TOOLSETS": "jobs"},
@@ -219,6 +231,7 @@ SAME_WORKER: list[dict[str, str]] = [
     {"DRAMATIS_RUN_TOKENS": "5000"},
     {"DRAMATIS_LOG_LEVEL": "DEBUG"},
     {"TERM": "dumb"},
+    {"PATH": "/opt/bin"},
     {"MY_AWS_X": "1"},
 ]
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from dirty_equals import IsPartialDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from server.work import App, JobLimits, JobSettings, ModelChoice
 from tests.conftest import Databases, but
 from tests.db.sessions import REPOSITORY
-from tests.jobs.model_server import Says, serving_model
+from tests.jobs.model_server import Answers, Says, serving_model
 from tests.jobs.worker_processes import WORKER, process, until_ended
 from tests.jobs.workers import Jobs
 
@@ -37,14 +38,15 @@ class Collector:
     url: str = ""
     bodies: list[bytes] = field(default_factory=list[bytes])
 
-    def spans(self) -> dict[str, Span]:
-        return {
-            span.name: span
+    def spans(self, name: str) -> list[Span]:
+        return [
+            span
             for body in self.bodies
             for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans
             for of_scope in of_resource.scope_spans
             for span in of_scope.spans
-        }
+            if span.name == name
+        ]
 
 
 @contextmanager
@@ -72,6 +74,10 @@ def collecting() -> Generator[Collector]:
             thread.join()
 
 
+def _attributes(span: Span) -> dict[str, str]:
+    return {one.key: one.value.string_value for one in span.attributes}
+
+
 def test_without_a_collector_there_are_no_spans_and_nothing_that_makes_them():
     looked = subprocess.run(
         [sys.executable, "-c", LOOK], capture_output=True, cwd=REPOSITORY, env={}, check=True
@@ -86,7 +92,7 @@ async def test_a_collector_gets_the_span_of_a_job_and_of_what_its_model_was_aske
 ):
     database = own_app.database.engine.url.database
     assert database
-    async with serving_model([Says(["All is well."])]) as model:
+    async with serving_model([Says(["All is well."]), Answers(400)]) as model:
         choice = ModelChoice("played", model.url, command=False)
         jobs = Jobs(but(own_app, place=None, jobs=JobSettings(choice, JobLimits())))
         with collecting() as collector:
@@ -100,12 +106,20 @@ async def test_a_collector_gets_the_span_of_a_job_and_of_what_its_model_was_aske
             job = await jobs.invoke("Keep this between us.")
             with process(WORKER, env) as worker:
                 await jobs.until(job, "complete")
+                await jobs.until(await jobs.invoke(persona="qa"), "failed")
                 worker.terminate()
                 code = await until_ended(worker)
 
-    spans = collector.spans()
+    (run,), (failed,) = (collector.spans(f"run {persona}") for persona in ("architect", "qa"))
+    asked = collector.spans("chat played")
     assert code == 0
-    run, chat = spans["run architect"], spans["chat played"]
-    assert {one.key: one.value.string_value for one in run.attributes}["dramatis.job.id"] == job
-    assert chat.trace_id == run.trace_id
+    assert _attributes(run) == IsPartialDict(
+        {"dramatis.job.id": job, "dramatis.job.status": "complete"}
+    )
+    assert run.status.code == Status.STATUS_CODE_UNSET
+    assert _attributes(failed) == IsPartialDict(
+        {"dramatis.job.status": "failed", "error.type": "run_failed"}
+    )
+    assert failed.status.code == Status.STATUS_CODE_ERROR
+    assert [one.trace_id for one in asked] == [run.trace_id, failed.trace_id]
     assert not any(b"between us" in body or b"All is well" in body for body in collector.bodies)

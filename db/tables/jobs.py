@@ -7,11 +7,9 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Numeric,
     PrimaryKeyConstraint,
-    UniqueConstraint,
     false,
     func,
     text,
@@ -139,24 +137,26 @@ class JobRow(OwnedRow):
 
 
 class JobStepRow(OwnedRow):
-    """Something that a run did: a call of a tool, a request to the model, a note on the run."""
+    """Something that a run did: a call of a tool, a request to the model, a note on the run.
+
+    `number` counts those of the attempt, so that one that is written twice is kept once.
+    """
 
     __tablename__ = "job_steps"
     __table_args__ = (
-        UniqueConstraint("tenant_id", "id"),
+        PrimaryKeyConstraint("tenant_id", "job_id", "attempt", "number"),
         ForeignKeyConstraint(
             ["tenant_id", "job_id"],
             ["dramatis.persona_jobs.tenant_id", "dramatis.persona_jobs.id"],
             ondelete="CASCADE",
         ),
         CheckConstraint("kind IN ('tool', 'model', 'note')", name="kind"),
-        Index(None, "tenant_id", "job_id", "id"),
         {"info": {"app_may": "SELECT, INSERT, DELETE"}},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     job_id: Mapped[UUID]
     attempt: Mapped[int]
+    number: Mapped[int]
     kind: Mapped[str]
     name: Mapped[str]
     began_at: Mapped[datetime]
@@ -168,7 +168,8 @@ class JobStepRow(OwnedRow):
 class SpendingRow(OwnedRow):
     """What a persona spent on a day (UTC), and what is set aside for runs that are not over.
 
-    It outlives the jobs, so that removing those does not give anybody a new budget.
+    It outlives the jobs, so that removing those does not give anybody a new budget. Where a run of
+    a model without a known price is among them, `unpriced`, `usd` is the least that was spent.
     """
 
     __tablename__ = "persona_spending"
@@ -180,6 +181,7 @@ class SpendingRow(OwnedRow):
     input_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     usd: Mapped[Decimal] = mapped_column(Money, server_default=text("0"))
+    unpriced: Mapped[bool] = mapped_column(server_default=false())
     reserved_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     reserved_usd: Mapped[Decimal] = mapped_column(Money, server_default=text("0"))
 

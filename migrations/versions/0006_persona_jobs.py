@@ -131,9 +131,9 @@ def _jobs() -> None:
 def _steps() -> None:
     _table(
         "job_steps",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         _text("kind"),
         _text("name"),
         sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
@@ -142,11 +142,9 @@ def _steps() -> None:
         sa.Column(
             "details", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_job_steps"),
-        sa.UniqueConstraint("tenant_id", "id", name="uq_job_steps_tenant_id_id"),
+        sa.PrimaryKeyConstraint("tenant_id", "job_id", "attempt", "number", name="pk_job_steps"),
         _reference("job_steps", "job_id", "persona_jobs", "CASCADE"),
         _check("job_steps", "kind", "kind IN ('tool', 'model', 'note')"),
-        _index("job_steps", "job_id", "id"),
     )
 
 
@@ -159,6 +157,7 @@ def _spending() -> None:
         _count("input_tokens", sa.BigInteger()),
         _count("output_tokens", sa.BigInteger()),
         sa.Column("usd", MONEY, server_default=sa.text("0"), nullable=False),
+        _flag("unpriced"),
         _count("reserved_tokens", sa.BigInteger()),
         sa.Column("reserved_usd", MONEY, server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "persona", "day", name="pk_persona_spending"),

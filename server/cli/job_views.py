@@ -150,7 +150,7 @@ def spent(usage: Sequence[PersonaUsage]) -> str:
             one.runs,
             f"{one.input_tokens:,}",
             f"{one.output_tokens:,}",
-            _usd(one.usd),
+            _cost(one),
             _share(f"{one.reserved_tokens:,}", one.reserved_usd),
             _limit(one),
         )
@@ -215,6 +215,12 @@ def _share(tokens: str, usd: float | None, seconds: float | None = None) -> str:
 def _limit(one: PersonaUsage) -> str:
     tokens = f"{one.tokens_limit:,}" if one.tokens_limit is not None else "no limit"
     return _share(tokens, one.usd_limit)
+
+
+def _cost(one: PersonaUsage) -> str:
+    if one.usd is None:
+        return "unknown"
+    return f"at least {_usd(one.usd)}" if one.unpriced else _usd(one.usd)
 
 
 def _usd(usd: float) -> str:

@@ -5,7 +5,8 @@ import click
 from server.cli.options import Command, Given
 from server.cli.output import show
 
-TOLD = "The worker takes no more jobs, and goes when those that it runs have ended."
+TOLD = "It takes no more jobs, and goes when those that it runs have ended."
+SEVERAL = "They take no more jobs, and go when those that they run have ended."
 NOT_HERE = "No worker that was started for your jobs is here."
 
 
@@ -25,7 +26,7 @@ NOT_HERE = "No worker that was started for your jobs is here."
 @click.option(
     "--stop",
     is_flag=True,
-    help="Tell the worker that was started for your jobs to go when what it runs has ended.",
+    help="Tell the workers that were started for your jobs to go when what they run has ended.",
 )
 @click.option("--on-demand", type=int, hidden=True, help="Lock of a worker started for a job.")
 @click.pass_obj
@@ -35,10 +36,11 @@ def worker(
     """Run jobs until stopped. Any number of workers, on any machine, share one queue."""
     settings = given.settings(worker_jobs=worker_jobs)
     if stop:
-        from server.jobs.starting import Station, stop_worker
+        from server.jobs.starting import Station, stop_workers
 
-        told = stop_worker(Station.of(settings))
-        show(given, {"status": "told" if told else "not_here"}, TOLD if told else NOT_HERE)
+        told = stop_workers(Station.of(settings))
+        said = (NOT_HERE, TOLD)[told] if told < 2 else SEVERAL
+        show(given, {"status": "told" if told else "not_here", "workers": told}, said)
         return
     from server.working import work
 

@@ -1,16 +1,18 @@
 """A command as a process: what stays in its group ends with the run, also if the worker is killed."""
 
+import math
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import ByteReceiveStream, Process
 
 from server.jobs import watching
 from server.jobs.running import RunnerMissing
@@ -54,11 +56,42 @@ class CommandProcess:
         return said.get("code", code)
 
 
+class Output:
+    """What a command prints into a pipe.
+
+    Attributes:
+        is_cut: whether it was given up before its end.
+    """
+
+    def __init__(self, pipe: ByteReceiveStream | None) -> None:
+        assert pipe is not None
+        self._pipe = pipe
+        self._silence_s = math.inf
+        self._reading = anyio.CancelScope()
+        self.is_cut = False
+
+    def end_when_silent(self, seconds: float) -> None:
+        """Wait no longer than this for any further piece."""
+        self._silence_s = seconds
+        self._reading.deadline = anyio.current_time() + seconds
+
+    async def read(self) -> bytes:
+        """Return the next piece; an empty one at the end, or where none comes in time."""
+        deadline = anyio.current_time() + self._silence_s
+        with suppress(anyio.EndOfStream), anyio.CancelScope(deadline=deadline) as self._reading:
+            return await self._pipe.receive()
+        self.is_cut = self._reading.cancelled_caught
+        return b""
+
+
 @asynccontextmanager
 async def started(
     command: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> AsyncGenerator[CommandProcess]:
     """Start a command in a group of processes of its own, and end all of it afterwards.
+
+    Args:
+        command: the program, by an absolute path or a name of the PATH, and its arguments.
 
     Raises:
         RunnerMissing: it cannot be started at all.
@@ -67,7 +100,8 @@ async def started(
     ours, watchers = socket.socketpair()
     with ours:
         with watchers:
-            process = await _watched(program, command, folder, environment, watchers)
+            whole = [_found(command[0], environment), *command[1:]]
+            process = await _watched(program, whole, folder, environment, watchers)
         try:
             yield CommandProcess(program, process, ours)
         finally:
@@ -95,6 +129,22 @@ async def _watched(
         )
     except OSError as error:
         raise _missing(program, error.strerror or "no reason was given") from error
+
+
+def _found(program: str, environment: Mapping[str, str]) -> str:
+    """Find a program by its name.
+
+    A command begins in a project, whose files are nothing that the operator wants to run. So no
+    folder counts that depends on where somebody is.
+    """
+    if Path(program).is_absolute():
+        return program
+    folders = environment.get("PATH", os.defpath).split(os.pathsep)
+    fixed = [folder for folder in folders if Path(folder).is_absolute()]
+    found = which(program, path=os.pathsep.join(fixed))
+    if found is None or not Path(found).is_absolute():
+        raise _missing(program, "no such program was found")
+    return found
 
 
 def _missing(program: str, reason: str) -> RunnerMissing:

@@ -18,15 +18,16 @@ from shutil import rmtree
 import anyio
 import anyio.to_thread
 
-from server.jobs.command_process import CommandProcess, started
+from server.jobs.command_process import CommandProcess, Output, started
 from server.jobs.running import (
-    BudgetSpent,
     Outcome,
+    PriceUnknown,
     Reporting,
     RunFailed,
     RunJob,
     Runner,
     RunTimedOut,
+    budget_spent,
     without_places,
 )
 from server.jobs.shapes import Step
@@ -37,7 +38,7 @@ from server.work import Place
 OUTPUT_BYTES = 1_000_000
 ERRORS_BYTES = 64_000
 ERRORS_SHOWN = 300
-# To read on when the command has ended.
+# What a command printed is there when it has ended; only what hides from us may be silent longer.
 GRACE_S = 3
 # A worker has these to serve its operator: they say where the database is, who may enter it, and who
 # is told about it. The last one makes an agent believe that it was started by another one of its
@@ -50,14 +51,12 @@ class OutputTooLong(RunFailed):
     code = "output_too_long"
 
 
-class PriceUnknown(RunFailed):
-    """Money is limited, and a command does not say what it costs."""
-
-    code = "price_unknown"
-
-
 def command_runner(
-    command: Sequence[str], *, seconds: float, environment: Mapping[str, str]
+    command: Sequence[str],
+    *,
+    seconds: float,
+    environment: Mapping[str, str],
+    grace_s: float = GRACE_S,
 ) -> Runner:
     """Make a runner of a command.
 
@@ -68,11 +67,12 @@ def command_runner(
     Args:
         command: the program and its arguments; no shell reads them.
         environment: the worker's. The command inherits it without what is the worker's own.
+        grace_s: how long its output may be silent, without an end, after the command has ended.
 
     Returns:
         A runner that raises `RunnerMissing` where the program cannot be started, `PriceUnknown`
         where money is limited, `BudgetSpent`, `RunTimedOut`, `OutputTooLong`, or `RunFailed` where
-        it ends with an error or prints nothing.
+        it ends with an error, prints nothing, or leaves behind what keeps its output open.
     """
     program = PurePath(command[0]).name
     inherited = {
@@ -92,7 +92,7 @@ def command_runner(
         ):
             talk = _Talk(process, reporting, asked, spending)
             with anyio.move_on_after(seconds) as limit:
-                await talk.hold()
+                await talk.hold(grace_s)
         if limit.cancelled_caught:
             raise RunTimedOut(f"{program} was stopped after {seconds:,g} seconds.")
         return talk.outcome()
@@ -131,10 +131,10 @@ class _Spending:
             BudgetSpent: it is.
         """
         if self.is_over:
-            raise BudgetSpent(
-                f"The run may spend {self.tokens_limit:,} tokens, and would spend about"
-                f" {self.input_tokens + self.output_tokens:,}.",
-                hint="Give it a smaller task, or set DRAMATIS_RUN_TOKENS.",
+            raise budget_spent(
+                f"{self.tokens_limit:,} tokens",
+                f"{self.input_tokens + self.output_tokens:,}",
+                setting="DRAMATIS_RUN_TOKENS",
             )
 
 
@@ -146,7 +146,8 @@ class _Talk:
     ) -> None:
         self._program = process.program
         self._process = process
-        self._pipes = process.watcher
+        self._stdout = Output(process.watcher.stdout)
+        self._stderr = Output(process.watcher.stderr)
         self._reporting = reporting
         self._asked = asked
         self._spending = spending
@@ -155,7 +156,7 @@ class _Talk:
         self._errors = b""
         self._code = 0
 
-    async def hold(self) -> None:
+    async def hold(self, grace_s: float) -> None:
         """Ask, and listen until the command has ended or said too much.
 
         Raises:
@@ -163,11 +164,14 @@ class _Talk:
         """
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._ask)
+                asking = anyio.CancelScope()
+                tasks.start_soon(self._ask, asking)
                 tasks.start_soon(self._overhear)
                 tasks.start_soon(self._listen, tasks.cancel_scope)
                 self._code = await self._process.wait()
-                tasks.cancel_scope.deadline = anyio.current_time() + GRACE_S
+                asking.cancel()
+                for output in (self._stdout, self._stderr):
+                    output.end_when_silent(grace_s)
         except ExceptionGroup as group:
             # Either there is no command, or a report failed, and the worker knows what that means.
             raise group.exceptions[0] from None
@@ -187,26 +191,31 @@ class _Talk:
         if code := self._code:
             how = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
             raise RunFailed(f"{self._program} {how}.{self._last_words()}")
+        if self._stdout.is_cut:
+            raise RunFailed(
+                f"{self._program} ended, but what it started keeps its output open, so the end of"
+                " the answer may be missing."
+            )
         if not text:
             raise RunFailed(f"{self._program} printed nothing.{self._last_words()}")
         spent = self._spending
         return Outcome(text, spent.input_tokens, spent.output_tokens, None, estimated=True)
 
-    async def _ask(self) -> None:
-        assert self._pipes.stdin is not None
-        async with self._pipes.stdin as stdin:
+    async def _ask(self, scope: anyio.CancelScope) -> None:
+        assert self._process.watcher.stdin is not None
+        async with self._process.watcher.stdin as stdin:
             try:
-                await stdin.send(self._asked.encode())
+                with scope:
+                    await stdin.send(self._asked.encode())
             except (anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
                 # It need not read all of it, or anything. anyio leaves the system's errors as they
                 # are where the pipe breaks and is not closed yet.
                 return
 
     async def _listen(self, scope: anyio.CancelScope) -> None:
-        assert self._pipes.stdout is not None
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         await self._heard("")
-        async for piece in self._pipes.stdout:
+        while piece := await self._stdout.read():
             room = OUTPUT_BYTES - self._spending.output_bytes
             self._spending.output_bytes += len(piece)
             await self._heard(decoder.decode(piece[:room]))
@@ -233,8 +242,7 @@ class _Talk:
         )
 
     async def _overhear(self) -> None:
-        assert self._pipes.stderr is not None
-        async for piece in self._pipes.stderr:
+        while piece := await self._stderr.read():
             self._errors = (self._errors + piece)[-ERRORS_BYTES:]
 
     def _last_words(self) -> str:

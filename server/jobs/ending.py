@@ -70,21 +70,31 @@ async def finish_job(
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
-    """What a run spent that its job's row did not hold when the run lost its job."""
+class Spending:
+    """What was spent; `usd` is `None` where no price is known."""
 
-    input_tokens: int
-    output_tokens: int
-    usd: Decimal
-    estimated: bool
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: Decimal | None = None
+    estimated: bool = False
+
+    def beyond(self, known: "Spending") -> "Spending":
+        """Return what was spent since `known`."""
+        return Spending(
+            self.input_tokens - known.input_tokens,
+            self.output_tokens - known.output_tokens,
+            None if self.usd is None else self.usd - (known.usd or 0),
+            self.estimated,
+        )
 
 
 async def spend_late(
-    work: Work, job_id: UUID, attempt: int, persona: str, day: date, late: Late
-) -> None:
-    """Account for it on the persona's day, whatever became of the job since.
+    work: Work, job_id: UUID, attempt: int, persona: str, day: date, late: Spending
+) -> bool:
+    """Account for what a run spent that its job's row did not hold when the run lost its job.
 
-    A job that another worker has, or that nobody knows any more, keeps what it says itself.
+    It counts on the persona's day, whatever became of the job since. A job that another worker has,
+    or that nobody knows any more, keeps what it says itself, and `False` is returned.
     """
     values = {
         "persona": persona,
@@ -94,10 +104,11 @@ async def spend_late(
         "usd": late.usd,
     }
     # The job before the day, as when jobs end.
-    await work.session.execute(
+    rows = await work.session.execute(
         _SPENT_BY_JOB, {**values, "id": job_id, "attempt": attempt, "estimated": late.estimated}
     )
     await work.session.execute(_SPENT_ON_DAY, values)
+    return rows.first() is not None
 
 
 def _ended(row: Row[tuple[object, ...]]) -> Ended:
@@ -112,7 +123,8 @@ _SETTLED = """
   SELECT persona, spent_on AS day, count(started_at) AS runs,
     sum(tokens_limit) AS tokens_limit, coalesce(sum(usd_limit), 0) AS usd_limit,
     sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-    coalesce(sum(usd), 0) AS usd
+    coalesce(sum(usd), 0) AS usd,
+    bool_or(usd IS NULL AND input_tokens + output_tokens > 0) AS unpriced
   FROM ended GROUP BY 1, 2
 ), turns AS (
   SELECT spending.persona, spending.day FROM dramatis.persona_spending spending
@@ -124,7 +136,7 @@ _SETTLED = """
     runs = spending.runs + sums.runs,
     input_tokens = spending.input_tokens + sums.input_tokens,
     output_tokens = spending.output_tokens + sums.output_tokens,
-    usd = spending.usd + sums.usd
+    usd = spending.usd + sums.usd, unpriced = spending.unpriced OR sums.unpriced
   FROM turns JOIN sums USING (persona, day)
   WHERE spending.persona = turns.persona AND spending.day = turns.day
 )
@@ -163,13 +175,14 @@ WITH ended AS (
 _SPENT_BY_JOB = text("""
 UPDATE dramatis.persona_jobs SET
   input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens,
-  usd = CASE WHEN usd IS NULL AND CAST(:usd AS numeric) = 0 THEN NULL ELSE coalesce(usd, 0) + :usd END,
+  usd = coalesce(usd + CAST(:usd AS numeric), usd, CAST(:usd AS numeric)),
   spend_estimated = spend_estimated OR :estimated
-WHERE id = :id AND attempt = :attempt AND finished_at IS NOT NULL
+WHERE id = :id AND attempt = :attempt AND finished_at IS NOT NULL RETURNING id
 """)
 _SPENT_ON_DAY = text("""
 UPDATE dramatis.persona_spending SET
   input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens,
-  usd = usd + :usd
+  usd = usd + coalesce(CAST(:usd AS numeric), 0),
+  unpriced = unpriced OR (CAST(:usd AS numeric) IS NULL AND :input_tokens + :output_tokens > 0)
 WHERE persona = :persona AND day = :day
 """)

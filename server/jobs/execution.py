@@ -4,23 +4,22 @@ import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
 import anyio
 from opentelemetry import trace
-from sqlalchemy import Row
 
 from server.errors import DramatisError, Unavailable
 from server.jobs import leases
 from server.jobs.ending import finish_job, spend_late
+from server.jobs.leases import Claimed
 from server.jobs.prompting import request_of
-from server.jobs.reporting import JobReporting, NotOurs, Spending
+from server.jobs.reporting import JobReporting, NotOurs
 from server.jobs.running import Outcome, RunJob, Runner, RunThrottled, RunTimedOut
 from server.jobs.shapes import RunnerKind, State, Step, keepable
 from server.work import PERSONA_SCOPES, App, Caller, Place, Work
@@ -42,13 +41,18 @@ class Run:
     """A job that this worker runs now."""
 
     tenant_id: int
-    job_id: UUID
-    attempt: int
-    persona: str
-    spent_on: date
+    job: Claimed
     scope: anyio.CancelScope
     reporting: JobReporting
     lost: bool = False
+
+    @property
+    def job_id(self) -> UUID:
+        return self.job.id
+
+    @property
+    def attempt(self) -> int:
+        return self.job.attempt
 
     def stop(self) -> None:
         """End it, because it is not this worker's any more."""
@@ -84,15 +88,15 @@ class Execution:
         self.last_busy = monotonic()
         caller = self.caller(tenant_id)
         async with self.app.work(caller) as work:
-            row = await leases.claim(work, delivery_id, self.worker, self.pace.lease)
-        self.put_off = row is None or row.put_off
-        if row is None:
+            job = await leases.claim(work, delivery_id, self.worker, self.pace.lease)
+        self.put_off = job is None or job.put_off
+        if job is None:
             return
         with anyio.CancelScope() as scope:
-            run = self._began(caller, row, scope)
+            run = self._began(caller, job, scope)
             try:
-                with _span(row):
-                    await self._run(run, row)
+                with _span(job):
+                    await self._run(run)
             finally:
                 if self.running.get(run.job_id) is run:
                     del self.running[run.job_id]
@@ -107,27 +111,24 @@ class Execution:
     def caller(self, tenant_id: int) -> Caller:
         return Caller("operator", self.worker, tenant_id, frozenset())
 
-    def _began(self, caller: Caller, row: Row[Any], scope: anyio.CancelScope) -> Run:
-        before = Spending(row.input_tokens, row.output_tokens, row.usd, row.spend_estimated)
-        reporting = JobReporting(self.app, caller, row.id, row.attempt, before, self.pace.lease)
-        run = Run(
-            caller.tenant_id, row.id, row.attempt, row.persona, row.spent_on, scope, reporting
-        )
+    def _began(self, caller: Caller, job: Claimed, scope: anyio.CancelScope) -> Run:
+        reporting = JobReporting(self.app, caller, job.id, job.attempt, job.spent, self.pace.lease)
+        run = Run(caller.tenant_id, job, scope, reporting)
         if self.stopping:
             scope.cancel()
-        if (earlier := self.running.get(row.id)) is not None:
+        if (earlier := self.running.get(job.id)) is not None:
             # We were given up, and have not noticed yet.
             earlier.stop()
-        self.running[row.id] = run
+        self.running[job.id] = run
         return run
 
-    async def _run(self, run: Run, row: Row[Any]) -> None:
+    async def _run(self, run: Run) -> None:
         try:
-            outcome = await self._outcome(run, row)
+            outcome = await self._outcome(run)
         except NotOurs:
             await self._account_late(run)
         except RunThrottled as error:
-            await self._later(run, row, error)
+            await self._later(run, error)
         except DramatisError as error:
             await self._conclude(run, _end(run, "failed", error=str(error), error_code=error.code))
         except anyio.get_cancelled_exc_class():
@@ -145,30 +146,33 @@ class Execution:
         else:
             await self._conclude(run, _end(run, "complete", result=outcome.text))
 
-    async def _outcome(self, run: Run, row: Row[Any]) -> Outcome:
-        place, note = self._place(row)
+    async def _outcome(self, run: Run) -> Outcome:
+        claimed = run.job
+        place, note = self._place(claimed)
         job = RunJob(
-            id=row.id,
-            attempt=row.attempt,
-            persona=row.persona,
-            prompt=row.prompt,
-            request=request_of(row.task, row.context),
-            model=row.model,
-            model_url=row.model_url,
-            tokens_limit=max(0, row.tokens_limit - row.input_tokens - row.output_tokens),
-            usd_limit=_left(row.usd_limit, row.usd),
+            id=claimed.id,
+            attempt=claimed.attempt,
+            persona=claimed.persona,
+            prompt=claimed.prompt,
+            request=request_of(claimed.task, claimed.context),
+            model=claimed.model,
+            model_url=claimed.model_url,
+            tokens_limit=max(
+                0, claimed.tokens_limit - claimed.input_tokens - claimed.output_tokens
+            ),
+            usd_limit=_left(claimed.usd_limit, claimed.usd),
             place=place,
-            app=replace(self.app, tenant_id=run.tenant_id, place=place or _elsewhere(row)),
-            caller=Caller("agent", row.persona, run.tenant_id, PERSONA_SCOPES),
+            app=replace(self.app, tenant_id=run.tenant_id, place=place or _elsewhere(claimed)),
+            caller=Caller("agent", claimed.persona, run.tenant_id, PERSONA_SCOPES),
         )
         if note is not None:
             await run.reporting.step(_note(run, note))
         outcome = None
-        with anyio.move_on_after(row.seconds_limit):
-            outcome = await self.runners[row.runner](job, run.reporting)
+        with anyio.move_on_after(claimed.seconds_limit):
+            outcome = await self.runners[claimed.runner](job, run.reporting)
         if outcome is None:
             raise RunTimedOut(
-                f"It took longer than {row.seconds_limit:,.0f} seconds, which is the limit.",
+                f"It took longer than {claimed.seconds_limit:,.0f} seconds, which is the limit.",
                 hint="Ask for less at once, or raise DRAMATIS_JOB_S.",
             )
         # What is done is not given to another worker any more.
@@ -181,19 +185,19 @@ class Execution:
             )
         return outcome
 
-    def _place(self, row: Row[Any]) -> tuple[Place | None, str | None]:
+    def _place(self, job: Claimed) -> tuple[Place | None, str | None]:
         """Find the job's project on this machine, or say why there are no file tools."""
-        if row.root is None:
+        place = _elsewhere(job)
+        if place is None:
             return None, "no_project"
-        root = Path(row.root)
-        if row.host != self.host or not root.is_dir():
+        if place.host != self.host or not place.root.is_dir():
             return None, "project_not_here"
-        return Place(row.host, root, root / row.standards_root, self.library), None
+        return replace(place, library=self.library), None
 
-    async def _later(self, run: Run, row: Row[Any], error: RunThrottled) -> None:
+    async def _later(self, run: Run, error: RunThrottled) -> None:
         said = str(error.args[0])
-        wait_s = error.after_s if error.after_s is not None else FIRST_WAIT_S * 2**row.throttles
-        if row.throttles + 1 >= MOST_THROTTLES:
+        wait_s = max(error.after_s or 0, FIRST_WAIT_S * 2**run.job.throttles)
+        if run.job.throttles + 1 >= MOST_THROTTLES:
             said = f"{said} It was tried {MOST_THROTTLES} times."
         elif wait_s > LONGEST_WAIT_S:
             said = (
@@ -209,6 +213,7 @@ class Execution:
     async def _back(
         self, run: Run, message: str, *, run_after: datetime | None = None, throttled: bool = False
     ) -> None:
+        _trace_end("pending")
         back = partial(
             leases.hand_back,
             job_id=run.job_id,
@@ -234,6 +239,7 @@ class Execution:
         # worker, it would only come to the same.
         except Exception:  # noqa: BLE001
             _log.exception("the end of job %s cannot be written", run.job_id)
+            run.reporting.forget_steps()
             broken = _end(run, "failed", error=BROKEN, error_code="internal_error")
             await self._insist(partial(self._change, run, broken))
         await self._account_late(run)
@@ -242,17 +248,17 @@ class Execution:
         """Account for what was spent after the last write that counted."""
         if run.reporting.spending == run.reporting.written:
             return
-        late = partial(
-            spend_late,
-            job_id=run.job_id,
-            attempt=run.attempt,
-            persona=run.persona,
-            day=run.spent_on,
-            late=run.reporting.late,
-        )
+        late = run.reporting.spending.beyond(run.reporting.written)
+
+        async def spend(work: Work) -> None:
+            job = run.job
+            if await spend_late(work, job.id, job.attempt, job.persona, job.spent_on, late):
+                # They are what it was spent for.
+                await run.reporting.write_steps(work)
+
         # If the database is lost just as it says that this is written, it counts twice: rather too
         # much than too little.
-        await self._insist(partial(self._change, run, late))
+        await self._insist(partial(self._change, run, spend))
 
     async def _change(self, run: Run, change: Change) -> None:
         async with self.app.work(self.caller(run.tenant_id)) as work:
@@ -277,16 +283,26 @@ class Execution:
 
 
 @contextmanager
-def _span(row: Row[Any]) -> Generator[None]:
+def _span(job: Claimed) -> Generator[None]:
     """Trace a run; without a collector that is nothing. What people and models wrote stays out."""
     about = {
-        "dramatis.job.id": str(row.id),
-        "dramatis.job.attempt": row.attempt,
-        "dramatis.persona": row.persona,
-        "dramatis.runner": row.runner,
+        "dramatis.job.id": str(job.id),
+        "dramatis.job.attempt": job.attempt,
+        "dramatis.persona": job.persona,
+        "dramatis.runner": job.runner,
     }
-    with _tracer.start_as_current_span(f"run {row.persona}", attributes=about):
+    with _tracer.start_as_current_span(f"run {job.persona}", attributes=about):
         yield
+
+
+def _trace_end(status: State, error_code: str | None = None) -> None:
+    """Note what becomes of the job, in the span of its run."""
+    span = trace.get_current_span()
+    span.set_attribute("dramatis.job.status", status)
+    if error_code is not None:
+        # As the semantic conventions of OpenTelemetry name it.
+        span.set_attribute("error.type", error_code)
+        span.set_status(trace.StatusCode.ERROR)
 
 
 def _end(
@@ -297,6 +313,7 @@ def _end(
     error: str | None = None,
     error_code: str | None = None,
 ) -> Change:
+    _trace_end(status, error_code)
     return partial(
         finish_job,
         job_id=run.job_id,
@@ -308,12 +325,12 @@ def _end(
     )
 
 
-def _elsewhere(row: Row[Any]) -> Place | None:
+def _elsewhere(job: Claimed) -> Place | None:
     """Name a project whose files are not here to the index of its standards."""
-    if row.root is None:
+    if job.root is None or job.host is None:
         return None
-    root = Path(row.root)
-    return Place(row.host, root, root / row.standards_root, None)
+    root = Path(job.root)
+    return Place(job.host, root, root / job.standards_root, None)
 
 
 def _left(limit: Decimal | None, spent: Decimal | None) -> float | None:

@@ -1,6 +1,6 @@
 """The lines of a file as they leave for a model: so many at a time, and none with a secret."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from server.personas.shapes import Shape
 from server.standards.secrets import find_secrets
@@ -32,14 +32,18 @@ class FileText(Shape):
 
 
 def lines_between(
-    path: str, text: str, size_bytes: int, first_line: int, last_line: int | None
+    path: str,
+    text: str,
+    size_bytes: int,
+    withheld: Set[int],
+    first_line: int,
+    last_line: int | None,
 ) -> FileText:
     """Take lines from a text, as many as fit into an answer; `None` stands for the last one."""
     lines = lines_of(text)
     if not lines[-1]:
         # A line break ends a line, and no other begins with it.
         lines.pop()
-    withheld = _secret_lines(text, lines)
     first, last = max(1, first_line), max(0, len(lines) if last_line is None else last_line)
     asked = [
         WITHHELD if number in withheld else line
@@ -76,12 +80,13 @@ def _fitting(asked: Sequence[str]) -> tuple[list[str], bool]:
     return [f"{start} [cut here: the line has {len(asked[0]):,} characters]"], True
 
 
-def _secret_lines(text: str, lines: Sequence[str]) -> set[int]:
+def secret_lines(text: str) -> Set[int]:
+    """Find the lines that must not leave. For 2 MB that can take seconds."""
     secrets = find_secrets(text)
     found = {secret.line for secret in secrets}
     # Of a private key the search finds the header. Texts mention such headers, too, without an end.
     headers = {secret.line for secret in secrets if secret.kind == "a private key"}
-    ends = {number for number, line in enumerate(lines, 1) if _ends_key(line)}
+    ends = {number for number, line in enumerate(lines_of(text), 1) if _ends_key(line)}
     last, within = max(ends, default=0), False
     for number in range(1, last + 1):
         within = within or number in headers

@@ -1,7 +1,7 @@
 """Follow jobs to their end, and see to it that a worker is there to run them."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -61,8 +61,8 @@ async def follow_job(
     while True:
         async with app.work(caller) as work:
             status = await check_job(work, job_id)
-            alone = await _waits_for_worker(work, status)
-        await calls.look(alone=alone)
+            queues = await _waiting_in(work, status)
+        await calls.look(queues)
         left = deadline - monotonic()
         if not isinstance(status, JobPending | JobRunning) or left <= 0:
             return status
@@ -87,29 +87,29 @@ async def followed_job(app: App, caller: Caller, job_id: str) -> FollowedJob | N
             updated_at=row.finished_at or heard or row.created_at,
             proposals=await _proposals(work, row.id) if running else [],
         )
-        alone = await _waits_for_worker(work, status)
-    await _Calls(app, caller).look(alone=alone)
+        queues = await _waiting_in(work, status)
+    await _Calls(app, caller).look(queues)
     return followed
 
 
 async def take_up_jobs(app: App, caller: Caller) -> None:
     """Start a worker if jobs of the tenant wait for one, or have lost theirs."""
     async with app.work(caller) as work:
-        alone = await wants_worker(work)
-    await _Calls(app, caller).look(alone=alone)
+        queues = await _queues(work)
+    await _Calls(app, caller).look(queues)
 
 
-async def wants_worker(work: Work, job_id: UUID | None = None) -> bool:
-    """Tell whether this job, or any of the tenant's, waits for a worker or has lost its own."""
-    return bool(await work.session.scalar(_ALONE, {"id": job_id}))
+async def _queues(work: Work, job_id: UUID | None = None) -> list[str]:
+    """List where this job, or any of the tenant's, waits for a worker or has lost its own."""
+    return [*await work.session.scalars(_ALONE, {"id": job_id})]
 
 
-async def _waits_for_worker(work: Work, status: JobStatus) -> bool:
+async def _waiting_in(work: Work, status: JobStatus) -> list[str]:
     match status:
         case JobPending(job_id=job_id) | JobRunning(job_id=job_id):
-            return await wants_worker(work, job_id)
+            return await _queues(work, job_id)
         case _:
-            return False
+            return []
 
 
 @dataclass
@@ -122,18 +122,18 @@ class _Calls:
     _called_at: float = 0
     _told: bool = False
 
-    async def look(self, *, alone: bool) -> None:
+    async def look(self, queues: Sequence[str]) -> None:
         # Whoever may only look starts nothing.
-        if not alone or "jobs:write" not in self.caller.scopes:
+        if not queues or "jobs:write" not in self.caller.scopes:
             self._pause_s = 0
         elif monotonic() >= self._called_at + self._pause_s:
             self._pause_s = CALL_AGAIN_S if self._pause_s else CALL_AGAIN_FIRST_S
             self._called_at = monotonic()
-            await self._call()
+            await self._call(queues)
 
-    async def _call(self) -> None:
+    async def _call(self, queues: Sequence[str]) -> None:
         try:
-            await look_for_worker(self.app)
+            await look_for_worker(self.app, queues)
         except Unavailable as error:
             # A worker on another machine may take the job all the same.
             if not self._told:
@@ -149,9 +149,9 @@ async def _proposals(work: Work, job_id: UUID) -> list[ProposalDetail]:
 
 
 _ALONE = text("""
-SELECT EXISTS (SELECT FROM dramatis.persona_jobs
-  WHERE (CAST(:id AS uuid) IS NULL OR id = CAST(:id AS uuid))
-    AND (status = 'pending' OR status = 'running' AND lease_until < clock_timestamp()))
+SELECT DISTINCT queue FROM dramatis.persona_jobs
+WHERE (CAST(:id AS uuid) IS NULL OR id = CAST(:id AS uuid))
+  AND (status = 'pending' OR status = 'running' AND lease_until < clock_timestamp())
 """)
 _PROPOSED = text("""
 SELECT DISTINCT proposal.id FROM dramatis.job_steps step

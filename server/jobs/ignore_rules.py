@@ -62,6 +62,12 @@ _PRIVATE = re.compile("|".join(map(translate, _PRIVATE_NAMES.split())))
 
 # For these last segments pathspec returns expressions that never match a whole path.
 _LAST_STARS = re.compile(r"(^!?|/)(\*\*?)(?=/?\s*$)")
+# An escape, or a bracket as Git reads it; one that is not closed takes the rest of the line.
+_BRACKET = re.compile(
+    r"\\.|\[[!^]?(?:\[:[a-z]*:\]|\\.|.)(?:\[:[a-z]*:\]|\\.|[^]\\])*(?:\]|$)", re.DOTALL
+)
+# Classes, escapes and slashes, which pathspec does not see there, and Python's sets of sets.
+_READ_OTHERWISE = re.compile(r"[\[\\/]|--|&&|~~|\|\|")
 _STAR_BEFORE_STAR = re.compile(
     r"\[\^/\]\*((?:\\.|\[\^?\]?[^\]]*\](?!\*)|[^\\\[/(])*)(?=\[\^/\]\*)", re.DOTALL
 )
@@ -75,8 +81,12 @@ def _compiled(line: str) -> tuple[re.Pattern[str], bool] | None:
     path names; matching the beginning of one, about a folder above. pathspec's own matching is
     for files whose folders nobody looked at before, and does not tell the two apart.
     """
+    plain = _BRACKET.sub(_widened, line)
+    if plain != line and line.startswith("!"):
+        # It would open what it is not about.
+        return None
     # To Git, more than two stars are two.
-    line = re.sub(r"\*{3,}", "**", line)
+    line = re.sub(r"\*{3,}", "**", plain)
     line = _LAST_STARS.sub(lambda m: m[1] + ("**/?*" if m[2] == "**" else "?*"), line)
     # Time grows with a power of the depth, so whoever writes more of these is not heard.
     if line.count("**") > MOST_DOUBLE_STARS:
@@ -90,3 +100,9 @@ def _compiled(line: str) -> tuple[re.Pattern[str], bool] | None:
         return re.compile(_STAR_BEFORE_STAR.sub(r"(?>[^/]*?\1)", regex), re.DOTALL), ignores
     except (ValueError, re.error):
         return None
+
+
+def _widened(bracket: re.Match[str]) -> str:
+    """Let a bracket that would not be read as Git does stand for any character."""
+    found = bracket[0]
+    return "?" if found[0] == "[" and _READ_OTHERWISE.search(found, 1) else found

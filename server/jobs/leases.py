@@ -5,14 +5,16 @@ not renew its lease, has an old one, and changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, fields
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from server.jobs.delivering import TURN, deliver, position_of
-from server.jobs.ending import end_jobs
+from server.jobs.ending import Spending, end_jobs
+from server.jobs.shapes import Priority, RunnerKind
 from server.work import Work
 
 LEASE = timedelta(seconds=30)
@@ -47,9 +49,47 @@ class Pace:
     clean_s: float = 3600
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job as the worker has to know it that is to run it.
+
+    Attributes:
+        input_tokens, output_tokens, usd, spend_estimated: what earlier attempts spent.
+        root, host: where its project is; `None` where it has none.
+        put_off: whether deliveries of others were put off, for want of room.
+    """
+
+    id: UUID
+    attempt: int
+    persona: str
+    prompt: str
+    task: str
+    context: str | None
+    throttles: int
+    runner: RunnerKind
+    model: str
+    model_url: str | None
+    tokens_limit: int
+    usd_limit: Decimal | None
+    seconds_limit: float
+    spent_on: date
+    input_tokens: int
+    output_tokens: int
+    usd: Decimal | None
+    spend_estimated: bool
+    standards_root: str
+    root: str | None
+    host: str | None
+    put_off: bool
+
+    @property
+    def spent(self) -> Spending:
+        return Spending(self.input_tokens, self.output_tokens, self.usd, self.spend_estimated)
+
+
 async def claim(
     work: Work, delivery_id: int, worker: str, lease: timedelta = LEASE
-) -> Row[tuple[object, ...]] | None:
+) -> Claimed | None:
     """Take the job whose turn it is, of those in the queue of the one that was delivered.
 
     The two change their deliveries where they are not the same, so that each job that waits keeps
@@ -60,14 +100,15 @@ async def claim(
     await work.session.execute(_LOCK, {"tenant": work.caller.tenant_id})
     values = {"delivery": delivery_id, "worker": worker, "lease": lease, **_limits(work)}
     while True:
-        claimed = (await work.session.execute(_CLAIM, values)).one_or_none()
-        if claimed is None:
+        row = (await work.session.execute(_CLAIM, values)).mappings().one_or_none()
+        if row is None:
             return None
-        if claimed.best is None:
-            await _deliver_again(work, claimed.holder, delivery_id)
+        if row["best"] is None:
+            await _deliver_again(work, row["holder"], delivery_id)
             return None
         # Otherwise one of the two was cancelled or delivered anew at this moment.
-        if claimed.id is not None:
+        if row["id"] is not None:
+            claimed = Claimed(**{column.name: row[column.name] for column in fields(Claimed)})
             if claimed.put_off:
                 await call_next(work)
             return claimed
@@ -105,8 +146,7 @@ async def hand_back(
     }
     back = (await work.session.execute(_HAND_BACK, values)).one_or_none()
     if back is not None:
-        delivery_id = await deliver(work, back.queue, back.priority, run_after)
-        await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": delivery_id})
+        await _redeliver(work, job_id, back.queue, back.priority, run_after)
 
 
 async def lost_jobs(work: Work) -> list[UUID]:
@@ -125,17 +165,19 @@ async def take_over(work: Work, job_ids: Sequence[UUID]) -> list[UUID]:
     await end_jobs(work, given_up, "failed", error=LOST, error_code="worker_lost")
     again = [row for row in lost if row.id not in given_up]
     for row in again:
-        delivery_id = await deliver(work, row.queue, row.priority)
-        await work.session.execute(_WAIT_AGAIN, {"id": row.id, "delivery": delivery_id})
+        await work.session.execute(_WAIT_AGAIN, {"id": row.id})
+        await _redeliver(work, row.id, row.queue, row.priority)
     return [row.id for row in again]
 
 
 async def deliver_orphans(work: Work, delivery_ids: Sequence[int]) -> None:
-    """Replace deliveries whose fetcher died before it claimed the job, and drop finished ones."""
+    """Replace deliveries whose fetcher died before it claimed a job, and drop finished ones.
+
+    A job that waits and has no delivery, for whatever reason, gets one as well.
+    """
     unclaimed = (await work.session.execute(_UNCLAIMED, {"ids": [*delivery_ids]})).all()
     for row in unclaimed:
-        again = await deliver(work, row.queue, row.priority)
-        await work.session.execute(_REDELIVERED, {"id": row.id, "delivery": again})
+        await _redeliver(work, row.id, row.queue, row.priority)
     await work.session.execute(_DROP, {"ids": [*delivery_ids]})
 
 
@@ -151,8 +193,14 @@ async def _deliver_again(work: Work, job_id: UUID, delivery_id: int) -> None:
     if waiting is None:
         # Cancelled meanwhile, or delivered anew.
         return
-    again = await deliver(work, waiting.queue, waiting.priority, waiting.again)
-    await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": again})
+    await _redeliver(work, job_id, waiting.queue, waiting.priority, waiting.again)
+
+
+async def _redeliver(
+    work: Work, job_id: UUID, queue: str, priority: Priority, run_after: datetime | None = None
+) -> None:
+    delivery_id = await deliver(work, queue, priority, run_after)
+    await work.session.execute(_REDELIVERED, {"id": job_id, "delivery": delivery_id})
 
 
 def _limits(work: Work) -> dict[str, int]:
@@ -195,8 +243,8 @@ WITH turn AS MATERIALIZED (
     started_at = coalesce(started_at, clock_timestamp()),
     lease_until = clock_timestamp() + :lease
   FROM tickets WHERE job.id = tickets.best
-  RETURNING job.id, attempt, persona, prompt, task, context, priority, queue, throttles, runner,
-    model, model_url, tokens_limit, usd_limit, seconds_limit, spent_on, input_tokens,
+  RETURNING job.id, attempt, persona, prompt, task, context, throttles, runner, model,
+    model_url, tokens_limit, usd_limit, seconds_limit, spent_on, input_tokens,
     output_tokens, usd, spend_estimated, standards_root,
     (SELECT root FROM dramatis.projects WHERE id = job.project_id) AS root,
     (SELECT host FROM dramatis.projects WHERE id = job.project_id) AS host,
@@ -247,7 +295,7 @@ ORDER BY id FOR UPDATE SKIP LOCKED
 _WAIT_AGAIN = text("""
 UPDATE dramatis.persona_jobs SET
   status = 'pending', lease_until = NULL, worker = NULL, losses = losses + 1,
-  delivery_id = :delivery, message = 'its worker died; waiting for another'
+  message = 'its worker died; waiting for another'
 WHERE id = :id
 """)
 _WAITING = text("""
@@ -259,12 +307,16 @@ WHERE id = :id AND status = 'pending' AND delivery_id = :delivery FOR UPDATE
 _REDELIVERED = text("UPDATE dramatis.persona_jobs SET delivery_id = :delivery WHERE id = :id")
 _UNCLAIMED = text("""
 SELECT id, queue, priority FROM dramatis.persona_jobs
-WHERE status = 'pending' AND delivery_id = ANY(CAST(:ids AS bigint[]))
+WHERE status = 'pending' AND (
+  delivery_id = ANY(CAST(:ids AS bigint[]))
+  OR delivery_id NOT IN (SELECT id FROM procrastinate_jobs)
+)
 ORDER BY id FOR UPDATE SKIP LOCKED
 """)
+# A claim that passes a delivery on, and is not committed, had to be skipped above: it is spared.
 _DROP = text("""
 DELETE FROM procrastinate_jobs WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
   SELECT FROM dramatis.persona_jobs job
-  WHERE job.delivery_id = procrastinate_jobs.id AND job.status = 'running'
+  WHERE job.delivery_id = procrastinate_jobs.id AND job.status IN ('pending', 'running')
 )
 """)

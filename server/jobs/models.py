@@ -198,11 +198,10 @@ class _Run:
         self.context = used.total_tokens - used.output_reasoning_tokens or self.context
         spent = self.allowance
         spent.add(used, estimated=estimated)
-        # First, because whoever lost their job is stopped by whatever they report.
         await self.reporting.spent(
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
             usd=spent.usd,
             estimated=spent.estimated,
+            by=request.step(self.job, estimated=estimated),
         )
-        await self.reporting.step(request.step(self.job, estimated=estimated))

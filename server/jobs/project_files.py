@@ -15,12 +15,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from errno import ELOOP, ENOENT, ENOTDIR
+from functools import lru_cache
 from itertools import count, islice
 from pathlib import Path
+from time import monotonic
 
 from server.errors import Forbidden, Invalid, NotFound
-from server.jobs.file_text import FileText, lines_between
+from server.jobs.file_text import FileText, lines_between, secret_lines
 from server.jobs.ignore_rules import Rule, path_pattern, refusal, rules_of
+from server.markdown import may_stand_bare
 from server.personas.shapes import Shape, one_line
 
 READS = 200
@@ -31,8 +34,11 @@ DEEPEST = 50
 PATH_LENGTH = 4096
 # Names near to one that is not there are looked for among so many.
 COMPARED = 1_000
-# More rules than people write, and few enough to try on every file.
+# More rules than people write.
 RULES_BYTES = 64_000
+RULES = 4_000
+# Many rules and many names together can still take longer than anybody waits.
+WALK_S = 5
 
 
 class OutsideProject(Forbidden):
@@ -74,14 +80,18 @@ class ProjectFiles:
 
     Args:
         root: absolute and resolved.
+        walk_s: how long a listing may look for files.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, walk_s: float = WALK_S) -> None:
         self._root = root
+        self._walk_s = walk_s
         self._reads = count(1)
+        # A long file is read page by page.
+        self._secret_lines = lru_cache(maxsize=1)(secret_lines)
 
     def list_files(self, folder: str = "", pattern: str | None = None) -> FileListing:
-        """List what can be read, at most 500 files, after a look at 20,000 names or fewer.
+        """List what can be read, at most 500 files, after a look at 20,000 names or 5 seconds.
 
         Args:
             folder: relative to the project's, with slashes; empty for all of the project.
@@ -97,7 +107,7 @@ class ProjectFiles:
                 "No files can be found by this pattern.",
                 hint="Write it as in a .gitignore: `*.py`, `tests/**/test_*`.",
             )
-        walk = _Walk()
+        walk = _Walk(monotonic() + self._walk_s)
         with self._opened(_steps(folder)) as opened:
             start = len(opened.shown(""))
             found = [one for one in walk.files(opened) if wanted.match(one.path[start:])]
@@ -128,7 +138,9 @@ class ProjectFiles:
             folder.find(steps[-1], folder=False)
             shown = folder.shown(steps[-1])
             content = folder.content(steps[-1])
-        return lines_between(shown, _text(content, shown), len(content), first_line, last_line)
+        text = _text(content, shown)
+        withheld = self._secret_lines(text)
+        return lines_between(shown, text, len(content), withheld, first_line, last_line)
 
     @contextmanager
     def _opened(self, steps: Sequence[str]) -> Generator["_Folder"]:
@@ -180,6 +192,13 @@ class _Folder:
     path: str
     rules: Sequence[Rule]
 
+    def __post_init__(self) -> None:
+        if len(self.rules) > RULES:
+            raise FileRefused(
+                f"{self.path or 'The project'} has more than {RULES:,} ignore rules.",
+                hint="It stays closed.",
+            )
+
     def shown(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
 
@@ -202,7 +221,8 @@ class _Folder:
         if reason := refusal(shown, self.rules, folder=folder):
             raise FileRefused(f"{shown} {reason}.", hint="Go on without it.")
         if all(entry.name != name for entry in self.entries()):
-            names = [entry.name for entry in self.entries(COMPARED) if self.opens(entry)]
+            entries = self.entries(COMPARED)
+            names = [one.name for one in entries if may_stand_bare(one.name) and self.opens(one)]
             near = ", ".join(map(self.shown, get_close_matches(name, names)))
             hint = f"Near to it: {near}." if near else "List the files to see what there is."
             raise FileNotFound(f"There is no {shown}.", hint=hint)
@@ -228,13 +248,17 @@ class _Folder:
             return [*islice(found, most)]
 
     def opens(self, entry: os.DirEntry[str]) -> bool:
-        folder = entry.is_dir(follow_symlinks=False)
+        folder = _is_folder(entry)
         return (
             (folder or entry.is_file(follow_symlinks=False))
             and "\\" not in entry.name
             and _is_shown(entry.name)
             and refusal(self.shown(entry.name), self.rules, folder=folder) is None
         )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
 
 
 def _content(fd: int, shown: str, most: int) -> bytes:
@@ -261,6 +285,7 @@ def _text(content: bytes, shown: str) -> str:
 
 @dataclass(slots=True)
 class _Walk:
+    until: float
     left: int = WALKED
     complete: bool = True
 
@@ -270,12 +295,16 @@ class _Walk:
             self.complete = False
             del entries[self.left :]
         self.left -= len(entries)
-        opened = ((one, one.is_dir(follow_symlinks=False)) for one in entries if folder.opens(one))
         # So that the files of a folder come where their paths do.
-        for entry, is_folder in sorted(opened, key=lambda one: one[0].name + "/" * one[1]):
+        for entry in sorted(entries, key=lambda one: one.name + "/" * _is_folder(one)):
+            if monotonic() >= self.until:
+                self.complete = False
+                return
             # Whatever has gone or has been closed since is left out.
             with suppress(OSError, FileNotFound, FileRefused):
-                if is_folder:
+                if not folder.opens(entry):
+                    continue
+                if _is_folder(entry):
                     yield from self._below(folder, entry.name)
                 else:
                     size = entry.stat(follow_symlinks=False).st_size

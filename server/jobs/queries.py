@@ -15,6 +15,7 @@ from server.errors import Conflict, NotFound, parse
 from server.jobs.delivering import position_of
 from server.jobs.retention import next_cleanup, recommended
 from server.jobs.shapes import (
+    CORE,
     JobCancelled,
     JobComplete,
     JobFailed,
@@ -100,7 +101,7 @@ async def list_jobs(
     """List the jobs of this project, newest first.
 
     Args:
-        persona: id of a core persona, slug, or name.
+        persona: id of a core persona, slug, or name; `core:qa` is the core persona alone.
 
     Raises:
         Invalid: a value breaks a rule.
@@ -112,8 +113,11 @@ async def list_jobs(
         wanted.append(JobRow.status == asked.status)
     if asked.persona is not None:
         name = asked.persona.removeprefix("@").lower()
+        core = name.removeprefix(CORE)
+        if core != name:
+            wanted.append(JobRow.trace["source"].astext == "core")
         wanted.append(
-            (func.lower(JobRow.persona) == name) | (func.lower(JobRow.persona_name) == name)
+            (func.lower(JobRow.persona) == core) | (func.lower(JobRow.persona_name) == core)
         )
     rows = await work.session.execute(
         select(*_LISTED)
@@ -158,7 +162,8 @@ async def persona_usage(work: Work, *, days: int = 7) -> list[PersonaUsage]:
             runs=row.runs,
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
-            usd=float(row.usd),
+            usd=float(row.usd) if row.usd or not row.unpriced else None,
+            unpriced=row.unpriced,
             reserved_tokens=row.reserved_tokens,
             reserved_usd=float(row.reserved_usd),
             tokens_limit=limits.day_tokens,
@@ -207,9 +212,7 @@ async def find_job(work: Work, start: str) -> UUID:
 
 
 def no_such_job() -> str:
-    return (
-        "There is no job with this id; it may have expired. list_persona_jobs has those there are."
-    )
+    return str(_job_not_found())
 
 
 async def the_job(work: Work, job_id: UUID | None) -> JobRow:
@@ -324,10 +327,13 @@ _LISTED: Sequence[SQLColumnExpression[Any]] = (
     func.left(JobRow.task, TASK_SHOWN).label("task"),
     (func.length(JobRow.task) > TASK_SHOWN).label("cut"),
 )
-# A worker gives a sign every 10 seconds.
+# A worker gives a sign every 10 seconds. What the queue knows of it others remove where it was cut
+# off for a while; what it runs is its own until the lease is over.
 _ANY_WORKER = text("""
 SELECT EXISTS (SELECT FROM procrastinate_workers
   WHERE last_heartbeat > clock_timestamp() - interval '45 seconds')
+OR EXISTS (SELECT FROM dramatis.persona_jobs
+  WHERE status = 'running' AND lease_until > clock_timestamp())
 """)
 _STATISTICS = text("""
 SELECT

@@ -100,7 +100,7 @@ def _standards(steps: Sequence[Step]) -> list[str]:
 
 _STEPS = text("""
 SELECT attempt, kind, name, began_at, duration_ms, error, details FROM dramatis.job_steps
-WHERE job_id = :id ORDER BY id
+WHERE job_id = :id ORDER BY attempt, number
 """)
 _PROJECT = text("SELECT root FROM dramatis.projects WHERE id = CAST(:id AS int)")
 _PROPOSALS = text("""

@@ -1,6 +1,7 @@
 """Write down what a run tells, as it goes, for whoever follows it and for the record."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -12,10 +13,10 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from server.errors import Unavailable
-from server.jobs.ending import Late
+from server.jobs.ending import Spending
 from server.jobs.leases import LEASE
 from server.jobs.shapes import Phase, Step, keepable
-from server.work import App, Caller
+from server.work import App, Caller, Work
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +29,6 @@ class NotOurs(Exception):
     """The job was cancelled, or another worker has it: what this run says counts no more."""
 
 
-@dataclass(slots=True)
-class Spending:
-    """What all attempts of a job spent."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: Decimal | None = None
-    estimated: bool = False
-
-
 @dataclass
 class JobReporting:
     """Takes what a run tells, and writes it with the attempt it belongs to.
@@ -47,7 +38,7 @@ class JobReporting:
 
     Attributes:
         before: what earlier attempts spent.
-        spending: what is spent, these included.
+        spending: what all attempts spent.
         written: what of that is in the job's row.
     """
 
@@ -64,8 +55,10 @@ class JobReporting:
     _percent: int = 0
     _message: str = "starting"
     _more: str = ""
+    _half: str = ""
     _length: int = 0
     _steps: list[Step] = field(default_factory=list[Step])
+    _steps_written: int = 0
     _tool_calls: int = 0
     _unsandboxed: bool = False
     _written_at: float = 0.0
@@ -77,17 +70,6 @@ class JobReporting:
         """Begin with what was spent before."""
         self.spending = self.written = self.before
 
-    @property
-    def late(self) -> Late:
-        """What was spent and is not in the job's row."""
-        known, spent = self.written, self.spending
-        return Late(
-            spent.input_tokens - known.input_tokens,
-            spent.output_tokens - known.output_tokens,
-            (spent.usd or Decimal(0)) - (known.usd or Decimal(0)),
-            spent.estimated,
-        )
-
     async def progress(self, phase: Phase, percent: int, message: str) -> None:
         """Say how far the run is; a lower percentage than before is ignored."""
         self._phase, self._message = phase, keepable(message)
@@ -97,7 +79,11 @@ class JobReporting:
     async def text(self, more: str) -> None:
         """Add to the partial result."""
         self._told += 1
-        self._more += keepable(more)
+        more = self._half + more
+        # The other half may come with the next piece.
+        whole = more[:-1] if "\ud800" <= more[-1:] <= "\udbff" else more
+        self._half = more[len(whole) :]
+        self._more += keepable(whole)
         if monotonic() - self._written_at >= self.together_s:
             await self._tell()
 
@@ -109,9 +95,18 @@ class JobReporting:
         await self._tell()
 
     async def spent(
-        self, *, input_tokens: int, output_tokens: int, usd: float | None, estimated: bool = False
+        self,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        usd: float | None,
+        estimated: bool = False,
+        by: Step | None = None,
     ) -> None:
-        """Say what this run has spent so far, in all; that is known also when it is refused here."""
+        """Say what this run has spent so far, in all; that is known also when it is refused here.
+
+        So is the step by which it was spent.
+        """
         before = self.before
         cost = None if usd is None else Decimal(str(usd))
         if before.usd is not None:
@@ -123,9 +118,12 @@ class JobReporting:
             before.estimated or estimated,
         )
         # A run ends with what its runner said last, as a rule.
-        if spending != self.spending:
-            self.spending = spending
-            await self._tell()
+        if spending == self.spending and by is None:
+            return
+        self.spending = spending
+        if by is not None:
+            self._steps.append(by)
+        await self._tell()
 
     async def flush(self) -> None:
         """Write text that nothing came after for a while."""
@@ -140,18 +138,27 @@ class JobReporting:
             Unavailable: the database is away; it can be written later.
         """
         async with self._one_at_a_time:
-            told, spending, more, steps = self._told, self.spending, self._more, [*self._steps]
+            told, spending, more, steps = self._told, self.spending, self._more, len(self._steps)
             self._written_at = monotonic()
             async with self.app.work(self.caller) as work:
                 written = await work.session.execute(_WRITE, self._values(spending, more))
                 if written.first() is None:
                     raise NotOurs
-                if steps:
-                    await work.session.execute(_STEP, [_row(self.job_id, step) for step in steps])
+                await self.write_steps(work)
             self._kept, self.written = told, spending
             self._length += len(more)
             self._more = self._more[len(more) :]
-            del self._steps[: len(steps)]
+            self._steps_written += steps
+            del self._steps[:steps]
+
+    async def write_steps(self, work: Work) -> None:
+        """Write the steps that are not written yet."""
+        if self._steps:
+            await work.session.execute(_STEP, self._rows(self._steps))
+
+    def forget_steps(self) -> None:
+        """Leave out those that cannot be written."""
+        self._steps.clear()
 
     async def write_rest(self) -> None:
         """Write if anything is not written yet; if all is, nobody looks whose job it is."""
@@ -183,13 +190,16 @@ class JobReporting:
             "unsandboxed": self._unsandboxed,
         }
 
+    def _rows(self, steps: Sequence[Step]) -> list[dict[str, object]]:
+        own = {"job_id": self.job_id, "attempt": self.attempt}
+        return [
+            {**step.model_dump(), **own, "number": number, "details": dict(step.details)}
+            for number, step in enumerate(steps, self._steps_written + 1)
+        ]
 
-def _row(job_id: UUID, step: Step) -> dict[str, object]:
-    return {**step.model_dump(), "job_id": job_id, "details": dict(step.details)}
 
-
-# By its length, so that writing again what may have been written before changes nothing; what an
-# earlier attempt said stays until this one says something.
+# A text by its length and steps by their numbers, so that writing again what may have been written
+# before changes nothing; what an earlier attempt said stays until this one says something.
 _WRITE = text("""
 UPDATE dramatis.persona_jobs SET
   phase = :phase, percent = greatest(percent, :percent), message = :message,
@@ -202,6 +212,8 @@ UPDATE dramatis.persona_jobs SET
 WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING id
 """)
 _STEP = text("""
-INSERT INTO dramatis.job_steps (job_id, attempt, kind, name, began_at, duration_ms, error, details)
-VALUES (:job_id, :attempt, :kind, :name, :began_at, :duration_ms, :error, :details)
+INSERT INTO dramatis.job_steps
+  (job_id, attempt, number, kind, name, began_at, duration_ms, error, details)
+VALUES (:job_id, :attempt, :number, :kind, :name, :began_at, :duration_ms, :error, :details)
+ON CONFLICT (tenant_id, job_id, attempt, number) DO NOTHING
 """).bindparams(bindparam("details", type_=JSONB))

@@ -44,9 +44,10 @@ async def clean_if_due(work: Work, most: int = PORTION) -> bool:
 
 
 async def _remove_old(work: Work, most: int | None) -> int:
+    # Jobs before the days of personas, as everybody locks them.
+    deleted = await work.session.scalar(_DELETE_OLD, {"most": most}) or 0
     waiting = (await work.session.scalars(_WAITED_TOO_LONG)).all()
     await end_jobs(work, waiting, "failed", error=EXPIRED, error_code="job_expired")
-    deleted = await work.session.scalar(_DELETE_OLD, {"most": most}) or 0
     if deleted or waiting:
         details = {"deleted": deleted, "expired": len(waiting)}
         await audit.record(work, "jobs.cleaned", "jobs", details)
@@ -75,9 +76,12 @@ _REMEMBER = text("""
 INSERT INTO dramatis.job_cleanups (cleaned_at) VALUES (clock_timestamp())
 ON CONFLICT (tenant_id) DO UPDATE SET cleaned_at = excluded.cleaned_at
 """)
+# One that has begun waits for its time, or for another worker; one that is locked is being claimed.
 _WAITED_TOO_LONG = text("""
 SELECT id FROM dramatis.persona_jobs
-WHERE status = 'pending' AND created_at < clock_timestamp() - interval '1 day'
+WHERE status = 'pending' AND started_at IS NULL
+  AND created_at < clock_timestamp() - interval '1 day'
+ORDER BY id FOR UPDATE SKIP LOCKED
 """)
 _DELETE_OLD = text("""
 WITH old AS (

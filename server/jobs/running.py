@@ -131,9 +131,15 @@ class Reporting(Protocol):
         ...
 
     async def spent(
-        self, *, input_tokens: int, output_tokens: int, usd: float | None, estimated: bool = False
+        self,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        usd: float | None,
+        estimated: bool = False,
+        by: Step | None = None,
     ) -> None:
-        """Say what the run has spent so far, in all."""
+        """Say what the run has spent so far, in all, and by which step, which is recorded."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Invoke personas, and stop, repeat and forget what they do."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from statistics import median
 from uuid import uuid4
 
@@ -12,14 +12,14 @@ from db.tables import JobRow
 from server import audit
 from server.access import require
 from server.errors import Conflict, Unavailable, parse
-from server.jobs.core_personas import addressed
 from server.jobs.delivering import deliver, position_of
 from server.jobs.ending import Ended, end_jobs
 from server.jobs.limits import admit, keep_others_out
-from server.jobs.prompting import CORE, Cast, cast
+from server.jobs.prompting import Cast, addressee, cast
 from server.jobs.queries import WAITS, job_state, no_such_job, parsed_id, project_id_of, the_job
-from server.jobs.shapes import Cancellation, JobStarted, NewJob, Priority, Reset
+from server.jobs.shapes import CORE, Cancellation, JobStarted, NewJob, Priority, Reset
 from server.jobs.starting import WorkerNotStarted
+from server.personas.queries import PersonaNotFound
 from server.standards.projects import the_project
 from server.work import App, Caller, ModelChoice, Work
 
@@ -62,11 +62,11 @@ async def invoke_persona(
         Invalid: a value breaks a rule; the context may have 100,000 bytes.
     """
     require(caller, "jobs:write")
-    who, words = addressed(persona, task)
-    asked = parse(NewJob, persona=who, task=words, context=context, priority=priority)
     model = _model(app)
 
     async def invoke(work: Work) -> JobStarted:
+        named, words = await addressee(work, persona, task)
+        asked = parse(NewJob, persona=named, task=words, context=context, priority=priority)
         who = await cast(work, asked.persona, asked.task)
         return await _started(work, await _enqueue(work, who, asked, model), who)
 
@@ -95,7 +95,7 @@ async def retry_job(app: App, caller: Caller, job_id: str) -> JobStarted:
     Raises:
         NoSuchJob: there is none with this id (any more).
         JobNotRetryable: it has not ended, or it is complete.
-        ModelNotConfigured, PersonaArchived, QueueFull and so on: see `invoke_persona`.
+        ModelNotConfigured, PersonaNotFound, QueueFull and so on: see `invoke_persona`.
     """
     require(caller, "jobs:write")
     model = _model(app)
@@ -105,17 +105,18 @@ async def retry_job(app: App, caller: Caller, job_id: str) -> JobStarted:
         if earlier.status not in ("failed", "cancelled"):
             raise JobNotRetryable(
                 f"The job is {earlier.status}; only one that failed or was cancelled runs again.",
-                hint="Invoke the persona anew, with the same task.",
+                hint="Invoke the persona anew, with the same task."
+                if earlier.status == "complete"
+                else "Follow it with check_persona_job.",
             )
-        is_core = earlier.trace["source"] == "core"
         asked = parse(
             NewJob,
-            persona=f"{CORE}{earlier.persona}" if is_core else earlier.persona,
+            persona=earlier.persona,
             task=earlier.task,
             context=earlier.context,
             priority=earlier.priority,
         )
-        who = await cast(work, asked.persona, asked.task)
+        who = await _cast_again(work, earlier)
         return await _started(work, await _enqueue(work, who, asked, model, earlier), who)
 
     return await _with_worker(app, caller, retry)
@@ -156,14 +157,17 @@ async def reset_jobs(work: Work, *, confirm: bool) -> Reset:
     )
 
 
-async def look_for_worker(app: App) -> None:
+async def look_for_worker(app: App, queues: Collection[str] | None = None) -> None:
     """Start a worker on this machine, if that is ours to do and none is here.
+
+    Args:
+        queues: where jobs wait; `None` stands for ours.
 
     Raises:
         WorkerNotStarted: the machine refuses.
     """
     if app.jobs.start_worker is not None:
-        await anyio.to_thread.run_sync(app.jobs.start_worker)
+        await anyio.to_thread.run_sync(app.jobs.start_worker, queues)
 
 
 async def _with_worker(
@@ -177,19 +181,11 @@ async def _with_worker(
             # Whoever goes away from here on leaves a job, and it needs a worker.
             scope.shield = True
         try:
-            await _renew_worker(app)
+            await look_for_worker(app)
         except WorkerNotStarted as error:
             started = started.model_copy(update={"message": str(error)})
     assert started is not None
     return started
-
-
-async def _renew_worker(app: App) -> None:
-    """Look for a worker that has the settings of whoever invokes."""
-    if app.jobs.renew_worker is None:
-        await look_for_worker(app)
-    else:
-        await anyio.to_thread.run_sync(app.jobs.renew_worker)
 
 
 def _model(app: App) -> ModelChoice:
@@ -242,6 +238,19 @@ async def _enqueue(
     return job
 
 
+async def _cast_again(work: Work, earlier: JobRow) -> Cast:
+    """Find who ran a job, as they are today; somebody else may have a core persona's name by now."""
+    if earlier.trace["source"] != "core":
+        return await cast(work, earlier.persona, earlier.task)
+    try:
+        return await cast(work, f"{CORE}{earlier.persona}", earlier.task)
+    except PersonaNotFound as error:
+        raise PersonaNotFound(
+            f"The prompt file of {earlier.persona!r} is not here.",
+            hint="Set DRAMATIS_CORE_PERSONAS to the folder that has it.",
+        ) from error
+
+
 async def _project(work: Work, retry_of: JobRow | None) -> tuple[int | None, str]:
     """Say which project a job is for, and where its standards are in it."""
     if retry_of is not None:
@@ -291,9 +300,14 @@ _COUNT = text("""
 SELECT count(*) FROM dramatis.persona_jobs
 WHERE project_id IS NOT DISTINCT FROM CAST(:project AS int)
 """)
+# All are locked before any ends, for then the days of personas are: who accounts for a job that has
+# ended locks in this order as well.
 _OPEN = text("""
-SELECT id FROM dramatis.persona_jobs
-WHERE project_id IS NOT DISTINCT FROM CAST(:project AS int) AND status IN ('pending', 'running')
+WITH locked AS (
+  SELECT id, finished_at FROM dramatis.persona_jobs
+  WHERE project_id IS NOT DISTINCT FROM CAST(:project AS int) ORDER BY id FOR UPDATE
+)
+SELECT id FROM locked WHERE finished_at IS NULL
 """)
 _DELETE = text("""
 WITH deleted AS (

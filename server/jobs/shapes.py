@@ -20,6 +20,8 @@ Priority = Literal["low", "normal", "high"]
 State = Literal["pending", "running", "complete", "failed", "cancelled"]
 Phase = Literal["initializing", "searching", "analyzing", "generating"]
 RunnerKind = Literal["model", "command"]
+# In front of its id, this means a core persona, whatever others are called.
+CORE = "core:"
 Recommendation = Literal["healthy", "schedule soon", "recommended", "urgent"]
 
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
@@ -292,7 +294,8 @@ class PersonaUsage(Shape):
     runs: int
     input_tokens: int
     output_tokens: int
-    usd: float
+    usd: float | None = Field(description="Null where no price is known.")
+    unpriced: bool = Field(description="Runs without a known price are left out of `usd`.")
     reserved_tokens: int
     reserved_usd: float
     tokens_limit: int | None

@@ -4,11 +4,12 @@ Who is here is a file lock, so the kernel knows when a worker has been killed.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,16 +21,22 @@ from db.session import BadDatabaseUrl, psycopg_url
 from server.errors import Unavailable
 from server.settings import Settings
 
+# Of the hashes in names.
+DIGITS = 12
 LOG_BYTES = 1_000_000
 # On a busy machine it is a while until a worker hears that it is to go.
 PATIENCE_S = 5.0
 PAUSE_S = 0.02
-# Stands in the record instead of the digest.
-TOLD = "told"
+# What is left of workers with settings that nobody has any more is kept for this long.
+KEPT_S = 7 * 24 * 3600
 
 
 class WorkerNotStarted(Unavailable):
     code = "worker_not_started"
+
+
+class WorkerNotStopped(Unavailable):
+    code = "worker_not_stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +45,14 @@ class Station:
 
     Attributes:
         database: stands for the database, all of whose jobs operators' workers run.
-        queue: that of the jobs which the worker on demand runs: those of one login and tenant, for
-            it has the keys and the command of whoever started it.
+        owner: stands for one login, machine, data root, tenant and database.
+        queue: that of the jobs which the owner invoked with the same settings and keys. Each has a
+            worker of its own, for a job must not meet the keys or the command of another.
     """
 
     folder: Path
     database: str
+    owner: str
     queue: str
 
     @classmethod
@@ -52,9 +61,10 @@ class Station:
         url = _identity(settings)
         uid = os.getuid() if sys.platform != "win32" else 0
         tenant = settings.tenant.strip().lower()
-        own = _short(node(), str(uid), str(settings.data_root.resolve()), tenant, url)
+        owner = f"own-{_short(node(), str(uid), str(settings.data_root.resolve()), tenant, url)}"
         database = _short(url) if url else "embedded"
-        return cls(settings.data_root / "workers", database, f"own-{own}")
+        queue = f"{owner}-{settings.worker_digest()[:DIGITS]}"
+        return cls(settings.data_root / "workers", database, owner, queue)
 
     @property
     def present(self) -> Path:
@@ -63,13 +73,11 @@ class Station:
 
     @property
     def on_demand(self) -> Path:
-        """The lock of the worker that was started for a job, from before it runs."""
-        return self.folder / f"{self.queue}.on-demand"
+        """The lock of the worker that was started for a job, from before it runs.
 
-    @property
-    def record(self) -> Path:
-        """What whoever started that one has noted of it."""
-        return self.folder / f"{self.queue}.worker"
+        Its holder has written its process id into it.
+        """
+        return self._lock_of(self.queue)
 
     @property
     def log(self) -> Path:
@@ -83,11 +91,30 @@ class Station:
         return lock
 
     def is_staffed(self) -> bool:
-        """Tell whether a worker is here, or on its way."""
+        """Tell whether a worker for jobs of this owner is here, or on its way."""
         if not self.folder.is_dir():
             return False
         with self.looking():
-            return not (locks.is_free(self.present) and locks.is_free(self.on_demand))
+            return not locks.is_free(self.present) or bool(self.held())
+
+    def abandoned(self, queues: Collection[str]) -> set[str]:
+        """Find those of the owner's queues that no worker takes care of; only for who looks."""
+        if not locks.is_free(self.present):
+            return set()
+        ours = {one for one in queues if re.fullmatch(rf"{self.owner}-[0-9a-f]{{{DIGITS}}}", one)}
+        return {one for one in ours if locks.is_free(self._lock_of(one))}
+
+    def held(self) -> list[Path]:
+        """List the locks of the owner's workers on demand; only for who looks."""
+        return [lock for lock in self._locks() if not locks.is_free(lock)]
+
+    def tidy(self) -> None:
+        """Remove what is left of workers that are gone for long; only for who looks."""
+        long_ago = time.time() - KEPT_S
+        for lock in self._locks():
+            if lock.stat().st_mtime < long_ago and locks.is_free(lock):
+                lock.unlink()
+                lock.with_suffix(".log").unlink(missing_ok=True)
 
     @contextmanager
     def looking(self) -> Generator[None]:
@@ -95,98 +122,37 @@ class Station:
         with locks.alone(self.folder / "looking"):
             yield
 
+    def _lock_of(self, queue: str) -> Path:
+        return self.folder / f"{queue}.on-demand"
 
-def start_worker(station: Station, settings: Settings) -> None:
+    def _locks(self) -> list[Path]:
+        return [*self.folder.glob(f"{self.owner}-*.on-demand")]
+
+
+def sign(lock: int) -> None:
+    """Write our process id into the lock of a worker on demand, for `stop_workers`."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+
+def start_worker(
+    station: Station, settings: Settings, queues: Collection[str] | None = None
+) -> None:
     """Start a worker that outlives us, unless one is here; returns before it is ready.
+
+    Args:
+        queues: where jobs wait. None is started where it would take care of none of them; `None`
+            stands for its own.
 
     Raises:
         WorkerNotStarted: the machine refuses. Jobs wait until somebody starts one.
     """
-    with _starting(station):
-        if locks.is_free(station.present):
-            _start(station, settings)
-
-
-def renew_worker(station: Station, settings: Settings, *, patience_s: float = PATIENCE_S) -> None:
-    """Start a worker as `start_worker` does, also in place of one that has other settings.
-
-    That one takes no more jobs, and goes when those that it runs have ended. For whoever invokes:
-    those who look at jobs would replace each other's workers for as long as a job waits.
-
-    Args:
-        patience_s: how long that one may take to hear of it.
-
-    Raises:
-        WorkerNotStarted: the machine refuses, or the other one does not hear. Jobs wait.
-    """
-    with _starting(station):
-        if not locks.is_free(station.present) or _start(station, settings):
-            return
-        here = _recorded(station)
-        if here is None or here.digest == settings.worker_digest():
-            return
-        if not _send_away(station, here, patience_s):
-            raise WorkerNotStarted(
-                "The worker that is here has other settings, and does not go. The job waits.",
-                hint=f"End the process {here.pid}, and start one with `dramatis worker`.",
-            )
-        _start(station, settings)
-
-
-def stop_worker(station: Station, *, patience_s: float = PATIENCE_S) -> bool:
-    """Tell the worker that was started for a job to go when what it runs has ended.
-
-    Returns:
-        False when none is here.
-    """
-    if not station.folder.is_dir():
-        return False
-    with station.looking():
-        here = None if locks.is_free(station.on_demand) else _recorded(station)
-        if here is None:
-            return False
-        _send_away(station, here, patience_s)
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    pid: int
-    digest: str
-
-
-def _recorded(station: Station) -> _Recorded | None:
-    """Read who has the lock. Where nobody has it, the record is of one who has left."""
-    try:
-        pid, digest = station.record.read_text(encoding="ascii").split()
-        return _Recorded(int(pid), digest)
-    except (FileNotFoundError, ValueError):
-        # Who started it was killed before it wrote this.
-        return None
-
-
-def _send_away(station: Station, here: _Recorded, patience_s: float) -> bool:
-    """Tell a worker to go, and wait until it has let its lock go, unless it does not hear."""
-    # Told twice, it would not wait for what it runs.
-    if here.digest != TOLD:
-        with suppress(ProcessLookupError):
-            os.kill(here.pid, signal.SIGTERM)
-        station.record.write_text(f"{here.pid} {TOLD}\n", encoding="ascii")
-    deadline = time.monotonic() + patience_s
-    while not locks.is_free(station.on_demand):
-        if time.monotonic() > deadline:
-            return False
-        # A file lock cannot be waited for with a limit; this runs in a worker thread.
-        time.sleep(PAUSE_S)
-    return True
-
-
-@contextmanager
-def _starting(station: Station) -> Generator[None]:
     try:
         station.folder.mkdir(parents=True, exist_ok=True)
         with station.looking():
-            yield
+            wanted = queues is None or station.abandoned(queues)
+            if wanted and locks.is_free(station.present):
+                _start(station, settings)
     except (OSError, subprocess.CalledProcessError) as error:
         why = getattr(error, "strerror", None) or "the system refused"
         raise WorkerNotStarted(
@@ -195,24 +161,58 @@ def _starting(station: Station) -> Generator[None]:
         ) from error
 
 
-def _start(station: Station, settings: Settings) -> bool:
+def stop_workers(station: Station, *, patience_s: float = PATIENCE_S) -> int:
+    """Tell the owner's workers that were started for a job to go when what they run has ended.
+
+    Args:
+        patience_s: how long one may take to hear of it.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        WorkerNotStopped: one does not hear.
+    """
+    if not station.folder.is_dir():
+        return 0
+    with station.looking():
+        held = station.held()
+        for lock in held:
+            _send_away(lock, time.monotonic() + patience_s)
+        return len(held)
+
+
+def _send_away(lock: Path, deadline: float) -> None:
+    """Tell a worker to go, and wait until it has let its lock go."""
+    told = None
+    while not locks.is_free(lock):
+        # One that was just started has not signed yet.
+        if told is None and (signed := lock.read_bytes()):
+            told = int(signed)
+            with suppress(ProcessLookupError):
+                os.kill(told, signal.SIGTERM)
+        if time.monotonic() > deadline:
+            raise WorkerNotStopped(
+                "A worker does not answer." if told is None else f"Worker {told} does not answer.",
+                hint="Look at the processes named `dramatis worker`, and end it.",
+            )
+        # A file lock cannot be waited for with a limit; this runs in a worker thread.
+        time.sleep(PAUSE_S)
+
+
+def _start(station: Station, settings: Settings) -> None:
     """Start a worker, unless one has the lock, which is handed on to it."""
+    station.tidy()
     lock = locks.open_lock(station.on_demand)
     try:
-        if not locks.take(lock):
-            return False
-        station.record.unlink(missing_ok=True)
-        pid = _spawn(station, settings, lock)
-        record = os.open(station.record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(record, "w", encoding="ascii") as file:
-            file.write(f"{pid} {settings.worker_digest()}\n")
+        if locks.take(lock):
+            os.ftruncate(lock, 0)
+            _spawn(station, settings, lock)
     finally:
         os.close(lock)
-    return True
 
 
-def _spawn(station: Station, settings: Settings, lock: int) -> int:
-    """Start the process, and return its id."""
+def _spawn(station: Station, settings: Settings, lock: int) -> None:
     how = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     if station.log.exists() and station.log.stat().st_size > LOG_BYTES:
         how |= os.O_TRUNC
@@ -220,12 +220,12 @@ def _spawn(station: Station, settings: Settings, lock: int) -> int:
     # Not `-m`: that would look for our modules in the folder it starts in.
     program = [sys.executable, "-P", "-c", "from server.cli import main; main()"]
     # By a shell that ends at once, so that the worker is no child whose end we had to wait for.
-    detached = ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh"]
+    detached = ["/bin/sh", "-c", '"$@" &', "sh"]
     try:
-        shell = subprocess.run(  # noqa: S603
+        subprocess.run(  # noqa: S603
             [*detached, *program, "worker", "--on-demand", str(lock)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=log,
             stderr=log,
             cwd=settings.data_root,
             env=settings.environment(),
@@ -235,7 +235,6 @@ def _spawn(station: Station, settings: Settings, lock: int) -> int:
         )
     finally:
         os.close(log)
-    return int(shell.stdout)
 
 
 def _identity(settings: Settings) -> str:
@@ -249,4 +248,4 @@ def _identity(settings: Settings) -> str:
 
 
 def _short(*parts: str) -> str:
-    return sha256("\0".join(parts).encode()).hexdigest()[:12]
+    return sha256("\0".join(parts).encode()).hexdigest()[:DIGITS]

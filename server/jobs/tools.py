@@ -1,6 +1,7 @@
 """What a running persona can do: find and read standards, read files, propose. No more.
 
-Everything found was written by others. A model gets it in a fence, under a line that says so.
+Everything found was written by others. A model gets it in a fence, under a line that says so, and
+names, too, unless they look like paths.
 """
 
 import inspect
@@ -17,9 +18,10 @@ from server.jobs.file_text import FileText
 from server.jobs.project_files import ProjectFiles
 from server.jobs.running import RunJob
 from server.jobs.tooling import RunTool, ToolAnswer
-from server.markdown import fenced
+from server.markdown import fenced_as_is, may_stand_bare
 from server.personas.queries import PersonaNotFound, persona_at
 from server.standards import catalogue, service
+from server.standards.catalogue import StandardNotFound
 from server.standards.indexer import index_standards
 from server.standards.proposals import Evidence, Proposed
 from server.standards.search import SCAN, NotIndexed, search_now, search_standards
@@ -44,7 +46,7 @@ def tools_for(job: RunJob) -> Sequence[RunTool]:
     standards = _Standards(job)
     if job.place is None:
         return [_tool(standards.search_standards), _tool(standards.list_standards)]
-    files = _Files(ProjectFiles(job.place.root))
+    files = FileTools(ProjectFiles(job.place.root))
     return [
         _tool(standards.search_standards),
         _tool(standards.list_standards),
@@ -83,14 +85,16 @@ class _Standards:
         found = await search(job.app, job.caller, queries, limit=limit, domain=domain or None)
         parts = [
             (
-                f"{hit.file}, line {hit.line} ({_reviewed(hit.review, hit.approved_by)})",
-                f"{hit.section}\n\n{hit.text}",
+                f"{_label(hit.file, f'Passage {number}')}, line {hit.line}"
+                f" ({_reviewed(hit.review, hit.approved_by)})",
+                f"{_named_within(hit.file)}{hit.section}\n\n{hit.text}",
             )
-            for hit in found.hits
+            for number, hit in enumerate(found.hits, 1)
         ]
-        notes = [found.note] if found.note else []
+        # It names domains, which are folders.
+        parts += [("Note", found.note)] if found.note else []
         return ToolAnswer(
-            data_from("the project's standards", parts, notes),
+            data_from("the project's standards", parts, ()),
             {
                 "found": len(found.hits),
                 "standards": _shown((hit.file, hit.review) for hit in found.hits),
@@ -122,9 +126,15 @@ class _Standards:
         of it: the answer has the sha256 that propose_standard wants as base_sha256.
         """
         async with self._use_case() as work:
-            found = await catalogue.read_standard(work, domain, topic)
+            try:
+                found = await catalogue.read_standard(work, domain, topic)
+            except StandardNotFound as error:
+                # Its own hint has names of files.
+                hint = "list_standards has those there are."
+                raise StandardNotFound("There is no such standard.", hint=hint) from error
         label = (
-            f"{found.file} ({_reviewed(found.review, found.approved_by)}), sha256 {found.sha256}"
+            f"{_label(found.file, 'The standard')}"
+            f" ({_reviewed(found.review, found.approved_by)}), sha256 {found.sha256}"
         )
         notes = (
             ["Propose no change of it: you have not seen the rest."]
@@ -176,7 +186,7 @@ class _Standards:
         return ToolAnswer(_told(made), {"proposal_id": made.id, "file": made.file})
 
 
-class _Files:
+class FileTools:
     """The project's files, for one run."""
 
     def __init__(self, files: ProjectFiles) -> None:
@@ -194,7 +204,8 @@ class _Files:
         """Use to find out which files the project has, with their sizes. Ignored and secret files
         are left out.
         """
-        found = await anyio.to_thread.run_sync(self._files.list_files, folder, pattern or None)
+        list_files = partial(self._files.list_files, folder, pattern or None)
+        found = await anyio.to_thread.run_sync(list_files, abandon_on_cancel=True)
         lines = [f"{file.path} ({file.size_bytes:,} bytes)" for file in found.files]
         notes = [f"{found.more:,} more are not listed: name a folder or a pattern."]
         notes = notes if found.more else []
@@ -215,15 +226,18 @@ class _Files:
         last_line: Annotated[int | None, Field(description="To the end if left out.")] = None,
     ) -> ToolAnswer:
         """Use to read a text file of the project, or some of its lines. Read what the task is about
-        before you speak of it.
+        before you speak of it. Each line comes after its number and a tab.
         """
-        found = await anyio.to_thread.run_sync(self._files.read_file, path, first_line, last_line)
-        text = _fitting(found.text, LONGEST_ANSWER)
+        read_file = partial(self._files.read_file, path, first_line, last_line)
+        found = await anyio.to_thread.run_sync(read_file, abandon_on_cancel=True)
+        whole = _numbered(found)
+        text = _fitting(whole, LONGEST_ANSWER)
         last = min(found.last_line, found.first_line + text.count("\n"))
         lines = f"{found.first_line}-{last}"
-        label = f"{found.path}, lines {lines} of {found.total_lines}"
+        label = f"{_label(found.path, 'The file')}, lines {lines} of {found.total_lines}"
+        notes = _missing(found, whole.removeprefix(text), last)
         return ToolAnswer(
-            data_from("the project's files", [(label, text)], _missing(found, text, last)),
+            data_from("the project's files", [(label, text)], notes),
             {"file": found.path, "lines": lines},
         )
 
@@ -265,13 +279,29 @@ def _shown(standards: Iterable[tuple[str, Review]]) -> list[JsonValue]:
 
 
 def _told(made: Proposed) -> str:
-    similar = ", ".join(one.file for one in made.similar)
+    similar = ", ".join(_label(one.file, "one with another name") for one in made.similar)
     return f"{made.message} Standards that say something close: {similar or 'none'}."
 
 
-def _missing(found: FileText, text: str, last: int) -> list[str]:
+def _label(name: str, otherwise: str) -> str:
+    return name if may_stand_bare(name) else otherwise
+
+
+def _named_within(name: str) -> str:
+    return "" if may_stand_bare(name) else f"{name}\n\n"
+
+
+def _numbered(found: FileText) -> str:
+    """Write each line after its number: a persona is to quote both."""
+    numbers = range(found.first_line, found.last_line + 1)
+    # Without a line, the text is empty just as with a blank one.
+    return "\n".join(
+        f"{number}\t{line}" for number, line in zip(numbers, found.text.split("\n"), strict=False)
+    )
+
+
+def _missing(found: FileText, rest: str, last: int) -> list[str]:
     notes = list[str]()
-    rest = found.text.removeprefix(text)
     if rest and not rest.startswith("\n"):
         notes.append("The last line is cut.")
     if last < found.last_line or found.next_line is not None:
@@ -289,7 +319,7 @@ def data_from(source: str, parts: Iterable[tuple[str, str]], notes: Iterable[str
         shown = _fitting(text, room)
         room -= len(shown)
         cut = f", the first {len(shown):,} of {len(text):,} characters"
-        blocks.append(f"{label}{cut if shown != text else ''}:\n{fenced(shown)}")
+        blocks.append(f"{label}{cut if shown != text else ''}:\n{fenced_as_is(shown)}")
     return "\n\n".join([*blocks, *notes])
 
 

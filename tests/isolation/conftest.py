@@ -26,8 +26,8 @@ ROWS = {
     " VALUES (:tenant, 2, 2, 4, '', '', ''",
     "dramatis.audit_log": "caller_kind, caller_name, action, subject) VALUES (:tenant, '', '', '', ''",
     "dramatis.job_cleanups": "cleaned_at) VALUES (:tenant, now()",
-    "dramatis.job_steps": "job_id, attempt, kind, name, began_at, duration_ms)"
-    " VALUES (:tenant, gen_random_uuid(), 1, 'note', '', now(), 0",
+    "dramatis.job_steps": "job_id, attempt, number, kind, name, began_at, duration_ms)"
+    " VALUES (:tenant, gen_random_uuid(), 1, 1, 'note', '', now(), 0",
     "dramatis.persona_checks": "persona_id, checks, author) VALUES (:tenant, 2, '', ''",
     "dramatis.persona_jobs": "id, persona, persona_name, task, priority, prompt, trace, runner, model,"
     " requested_by, queue, spent_on, tokens_limit, seconds_limit)"

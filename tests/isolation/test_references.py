@@ -102,8 +102,8 @@ async def test_nothing_of_a_standard_can_belong_to_what_is_another_tenants(
         (JOB.format("persona_id"), "fk_persona_jobs_tenant_id_persona_id_personas"),
         (JOB.format("project_id"), "fk_persona_jobs_tenant_id_project_id_projects"),
         (
-            "job_steps (job_id, attempt, kind, name, began_at, duration_ms)"
-            " SELECT job, 1, 'note', '', now(), 0 FROM theirs",
+            "job_steps (job_id, attempt, number, kind, name, began_at, duration_ms)"
+            " SELECT job, 1, 1, 'note', '', now(), 0 FROM theirs",
             "fk_job_steps_tenant_id_job_id_persona_jobs",
         ),
     ],

@@ -14,7 +14,7 @@ from server.jobs.delivering import withdraw
 from server.jobs.ending import finish_job
 from server.jobs.leases import claim
 from server.jobs.queries import check_job, the_job
-from server.jobs.reporting import JobReporting, Spending
+from server.jobs.reporting import JobReporting
 from server.jobs.service import invoke_persona
 from server.jobs.shapes import JobStatus, State, Step
 from server.work import App, Caller, JobLimits, JobSettings, ModelChoice
@@ -84,12 +84,11 @@ async def taken(app: App, caller: Caller, job_id: UUID) -> JobReporting:
         assert delivery_id is not None
         # In a queue of its own, so that no other has its turn before.
         await work.session.execute(_APART, {"id": job_id})
-        row = await claim(work, delivery_id, "worker")
-        assert row is not None
+        job = await claim(work, delivery_id, "worker")
+        assert job is not None
         # Whoever fetches it has taken it out of the queue.
         await withdraw(work, [delivery_id])
-    before = Spending(row.input_tokens, row.output_tokens, row.usd, row.spend_estimated)
-    return JobReporting(app, caller, job_id, row.attempt, before)
+    return JobReporting(app, caller, job_id, job.attempt, job.spent)
 
 
 _APART = text("UPDATE dramatis.persona_jobs SET queue = id WHERE id = :id")

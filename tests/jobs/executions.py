@@ -40,6 +40,7 @@ def spent_today(**values: object) -> PersonaUsage:
         {
             "persona": "architect",
             "day": f"{datetime.now(UTC):%Y-%m-%d}",
+            "unpriced": False,
             "reserved_tokens": 0,
             "reserved_usd": 0,
             "tokens_limit": None,

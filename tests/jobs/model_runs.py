@@ -44,11 +44,19 @@ class Told:
         self.steps.append(step)
 
     async def spent(
-        self, *, input_tokens: int, output_tokens: int, usd: float | None, estimated: bool = False
+        self,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        usd: float | None,
+        estimated: bool = False,
+        by: Step | None = None,
     ) -> None:
         self.spends.append(
             {"in": input_tokens, "out": output_tokens, "usd": usd, "estimated": estimated}
         )
+        if by is not None:
+            self.steps.append(by)
 
 
 JOB = RunJob(

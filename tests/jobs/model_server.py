@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from anyio.abc import SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 LONGEST_HEAD = 64 * 1024
+# How the prompt of a registered persona says who it is, and how that of a core persona does.
+NAME = re.compile(r"^(?:Name:|You are) (.+?)(?: of this project\b.*|[.,].*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -249,8 +252,8 @@ def any_persona(request: Request, *, pause_s: float) -> Reply:
 
 def _who(request: Request) -> str:
     prompt = next((m["content"] for m in request.messages if m["role"] == "system"), "")
-    first = next((line for line in prompt.splitlines() if line.strip()), "a persona")
-    return first.strip("# .")[:80]
+    named = NAME.search(prompt)
+    return named[1] if named else "a persona"
 
 
 def _review(who: str, found: Sequence[str]) -> str:

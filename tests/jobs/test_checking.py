@@ -122,6 +122,17 @@ async def test_a_job_that_waits_long_without_a_worker_says_so(own_app: App):
     assert attended["message"] == "Waiting: next in the queue."
 
 
+async def test_a_worker_that_runs_something_is_one_also_where_the_queue_knows_of_none(
+    own_app: App,
+):
+    caller = operator(own_app)
+    await begun(own_app, caller)
+    job = await invoked(own_app, caller)
+    await aged(own_app, caller, job, 11)
+
+    assert (await shown(own_app, caller, job))["message"] == "Waiting: next in the queue."
+
+
 async def test_a_job_that_runs_says_how_far_it_is(app: App, caller: Caller):
     run = await begun(app, caller)
     await run.step(tool("search_standards"))
@@ -368,6 +379,15 @@ async def test_a_list_can_be_of_a_status_or_a_persona(app: App, caller: Caller):
         assert ids(await listed(app, caller, persona=reference)) == [by_con]
     for reference in ("architect", "@Architect"):
         assert (await listed(app, caller, persona=reference)).filtered_count == 2
+
+
+async def test_a_core_persona_is_told_from_a_namesake_in_a_list(app: App, caller: Caller):
+    namesake = await register_persona(app, caller, name="QA", role="Tester")
+    theirs = await invoked(app, caller, namesake.slug)
+    core = await invoked(app, caller, "core:qa")
+
+    assert ids(await listed(app, caller, persona="core:qa")) == [core]
+    assert {*ids(await listed(app, caller, persona="qa"))} == {core, theirs}
 
 
 @pytest.mark.parametrize(

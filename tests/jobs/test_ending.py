@@ -1,8 +1,7 @@
 from collections.abc import Awaitable, Callable
-from functools import partial
+from pathlib import Path
 from uuid import UUID
 
-import anyio
 import pytest
 from dirty_equals import IsUUID
 from inline_snapshot import snapshot
@@ -13,9 +12,10 @@ from server.jobs.record import run_record
 from server.jobs.reporting import NotOurs
 from server.jobs.service import JobNotRetryable, cancel_job, reset_jobs, retry_job
 from server.jobs.shapes import Cancellation, Reset
+from server.personas.queries import PersonaNotFound
 from server.personas.service import PersonaArchived, register_persona, update_persona
 from server.work import App, Caller
-from tests.conftest import operator
+from tests.conftest import but
 from tests.jobs.conftest import (
     TASK,
     aged,
@@ -30,7 +30,6 @@ from tests.jobs.conftest import (
     taken,
     tool,
 )
-from tests.jobs.workers import eventually
 from tests.standards.conftest import audited, using
 
 pytestmark = pytest.mark.anyio
@@ -181,7 +180,7 @@ async def test_a_cancelled_job_runs_again(app: App, caller: Caller):
         (
             invoked,
             snapshot(
-                "The job is pending; only one that failed or was cancelled runs again. Invoke the persona anew, with the same task."
+                "The job is pending; only one that failed or was cancelled runs again. Follow it with check_persona_job."
             ),
         ),
         (
@@ -208,7 +207,7 @@ async def test_only_what_failed_or_was_cancelled_runs_again(
 async def test_a_job_that_runs_cannot_be_retried(app: App, caller: Caller):
     run = await begun(app, caller)
 
-    with pytest.raises(JobNotRetryable, match="The job is running"):
+    with pytest.raises(JobNotRetryable, match=r"The job is running.*check_persona_job"):
         await retry_job(app, caller, str(run.job_id))
 
 
@@ -225,6 +224,22 @@ async def test_the_job_of_a_persona_that_is_archived_now_is_not_retried(app: App
 
     with pytest.raises(PersonaArchived):
         await retry_job(app, caller, str(job))
+
+
+async def test_the_job_of_a_prompt_file_that_is_not_here_is_not_retried(
+    app: App, caller: Caller, tmp_path: Path
+):
+    (tmp_path / "writer.md").write_text(
+        "---\nid: writer\nname: Writer\nsummary: For words.\ndomain: documentation\n---\n\nWrite."
+    )
+    job = await failed(but(app, jobs=but(app.jobs, personas=tmp_path)), caller, "writer")
+
+    with pytest.raises(PersonaNotFound) as refused:
+        await retry_job(app, caller, str(job))
+
+    assert str(refused.value) == snapshot(
+        "The prompt file of 'writer' is not here. Set DRAMATIS_CORE_PERSONAS to the folder that has it."
+    )
 
 
 async def test_without_confirmation_a_reset_only_says_what_it_would_do(app: App, caller: Caller):
@@ -269,35 +284,6 @@ async def test_a_reset_cancels_what_has_not_ended_and_forgets_all(app: App, call
         await run.progress("generating", 50, "late")
     acts = [(action, details) for _, action, _, details in await audited(app, caller)]
     assert acts[-1] == ("jobs.reset", {"deleted": 3, "cancelled": 2, "recent": 3})
-
-
-async def test_who_ends_several_jobs_takes_the_personas_days_one_after_another(own_app: App):
-    caller = operator(own_app)
-    personas = ["architect", "data", "engineer", "qa", "security", "sre"]
-    for persona in reversed(personas):
-        await invoked(own_app, caller, persona)
-
-    async def waits() -> bool:
-        return bool(await using(own_app, caller, lambda work: work.session.scalar(_WAITS)))
-
-    free: list[str] = []
-    async with anyio.create_task_group() as tasks, own_app.work(caller) as work:
-        await work.session.execute(_LOCK_DAYS, {"personas": personas[:1]})
-        tasks.start_soon(partial(reset, own_app, caller, confirm=True))
-        await eventually(waits)
-        free += await work.session.scalars(_LOCK_DAYS, {"personas": personas[1:]})
-
-    assert sorted(free) == personas[1:]
-
-
-_LOCK_DAYS = text("""
-SELECT persona FROM dramatis.persona_spending
-WHERE persona = ANY(CAST(:personas AS text[])) FOR UPDATE SKIP LOCKED
-""")
-_WAITS = text("""
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND wait_event_type = 'Lock'
-""")
 
 
 async def test_a_reset_takes_steps_and_deliveries_along(app: App, caller: Caller):

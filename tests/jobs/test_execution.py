@@ -1,6 +1,7 @@
 """Runs of jobs, one at a time: what they are given, and how they end."""
 
 import logging
+from math import inf
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from inline_snapshot import snapshot
 from sqlalchemy.exc import DBAPIError
 
 from server.jobs.running import Outcome, Reporting, RunFailed, RunJob, RunThrottled
+from server.jobs.shapes import PersonaUsage
 from server.personas.service import register_persona, update_persona
 from server.work import PERSONA_SCOPES, Caller, Place
 from tests.conftest import but, operator
@@ -95,7 +97,36 @@ async def test_a_failed_run_says_why_and_keeps_what_it_said(jobs: Jobs):
         "elapsed_seconds": IsFloat(ge=0),
     }
     assert await jobs.stored(job, "error_code", "spend_estimated") == ("run_failed", True)
-    assert await usage(jobs) == [spent_today(runs=1, input_tokens=7, output_tokens=3, usd=0)]
+    assert await usage(jobs) == [
+        spent_today(runs=1, input_tokens=7, output_tokens=3, usd=None, unpriced=True)
+    ]
+
+
+async def test_a_day_with_runs_without_a_known_price_says_that_its_cost_is_not_all(jobs: Jobs):
+    days: list[PersonaUsage] = []
+    for usd in (None, 0.25):
+
+        async def spends(_: RunJob, __: Reporting, usd: float | None = usd) -> Outcome:
+            return Outcome("Done.", 10, 5, usd)
+
+        await run(jobs, await jobs.invoke(), spends)
+        days += await usage(jobs)
+
+    assert days == [
+        spent_today(runs=1, input_tokens=10, output_tokens=5, usd=None, unpriced=True),
+        spent_today(runs=2, input_tokens=20, output_tokens=10, usd=0.25, unpriced=True),
+    ]
+
+
+async def test_a_run_that_spent_nothing_has_a_price(jobs: Jobs):
+    job = await jobs.invoke()
+
+    async def fails(_: RunJob, __: Reporting) -> Outcome:
+        raise RunFailed("There is no such model.")
+
+    await run(jobs, job, fails)
+
+    assert await usage(jobs) == [spent_today(runs=1, input_tokens=0, output_tokens=0, usd=0)]
 
 
 async def test_a_bug_fails_its_job_and_only_the_log_says_more(
@@ -147,7 +178,7 @@ async def test_what_cannot_be_kept_at_all_fails_its_job_at_once_and_is_paid_for(
         await reporting.text("So far.")
         await reporting.progress("generating", 50, "writing")
         with pytest.raises(DBAPIError):
-            await reporting.step(LOOKED.model_copy(update={"attempt": 2**40}))
+            await reporting.step(LOOKED.model_copy(update={"details": {"found": inf}}))
         return Outcome("Done.", 100, 50, 0.25)
 
     await run(jobs, job, overflows)

@@ -1,12 +1,13 @@
 import pytest
 
-from server.jobs.file_text import ANSWER_BYTES, WITHHELD, FileText, lines_between
+from server.jobs.file_text import ANSWER_BYTES, WITHHELD, FileText, lines_between, secret_lines
 
 KEY = "-----{} RSA PRIVATE KEY-----"
 
 
 def read(text: str, first_line: int = 1, last_line: int | None = None) -> FileText:
-    return lines_between("a", text, len(text.encode()), first_line, last_line)
+    size_bytes, withheld = len(text.encode()), secret_lines(text)
+    return lines_between("a", text, size_bytes, withheld, first_line, last_line)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Following a job: until it ends or the time is over, with a worker called where none runs it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,9 +40,11 @@ class Workers:
 
     error: Exception | None = None
     called: int = 0
+    queues: Collection[str] | None = None
 
-    def __call__(self) -> None:
+    def __call__(self, queues: Collection[str] | None) -> None:
         self.called += 1
+        self.queues = queues
         if self.error is not None:
             raise self.error
 
@@ -138,7 +140,9 @@ async def test_a_worker_is_called_for_a_job_that_waits_or_has_lost_its_own(
     assert [await calls(done), await calls(run.job_id), await calls("no-id")] == [0, 0, 0]
     await lose_workers(app, caller)
     assert await calls(run.job_id) == 1
-    assert await calls(await invoked(app, caller)) == 1
+    other = but(app, jobs=but(app.jobs, queue="other"))
+    assert await calls(await invoked(other, caller)) == 1
+    assert workers.queues == ["other"]
 
 
 async def test_a_worker_is_called_again_each_time_one_is_lost(own_app: App):

@@ -11,15 +11,24 @@ from server.jobs.project_files import ProjectFiles
 
 TREE = ("a", "b", "ab", "a.c", "c/a", "c/ab", "c/c/a", "c/c/a.c", "c/d/b", "d/c/ab", "#h", "!n")
 STARS = ["*", "**", "***", "a*", "*b", "*.c", "*a*b*"]
-OTHERS = ["a", "b", "c", "d", "?", "[ab]", "[!a]", "[a-c]", "[b", "#h", "\\#h", "\\!n", "a\\"]
-SEGMENTS = st.sampled_from([*STARS, *OTHERS])
-LINES = st.tuples(
-    st.sampled_from(["", "", "!"]),
-    st.sampled_from(["", "/"]),
-    st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join),
-    st.sampled_from(["", "", "/", " ", "\r"]),
-).map("".join)
-FILES = st.lists(LINES, max_size=4).map("\n".join)
+OTHERS = ["a", "b", "c", "d", "?", "[ab]", "[!a]", "[a-c]", "#h", "\\#h", "\\!n", "a\\"]
+CLASSES = ["[[:alpha:]]", "[[:punct:][:lower:]]", "a[^[:digit:]b]", "[[:no:]]", "[[:alpha:]"]
+ESCAPES = ["[\\]a]", "[a\\-b]", "[!\\a]b", "[]\\a]", "[\\]", "[\\"]
+ODD = ["[b", "[c/a]", "[[a]", "[a--]", "[a||b]"]
+
+
+def ignore_files(*segments: str) -> st.SearchStrategy[str]:
+    line = st.tuples(
+        st.sampled_from(["", "", "!"]),
+        st.sampled_from(["", "/"]),
+        st.lists(st.sampled_from(segments), min_size=1, max_size=3).map("/".join),
+        st.sampled_from(["", "", "/", " ", "\r"]),
+    ).map("".join)
+    return st.lists(line, max_size=4).map("\n".join)
+
+
+FILES = ignore_files(*STARS, *OTHERS)
+STRANGE = ignore_files(*STARS, *OTHERS, *CLASSES, *ESCAPES, *ODD)
 
 
 @pytest.fixture
@@ -52,6 +61,41 @@ def test_the_files_that_git_does_not_ignore_are_left(
     found = [file.path for file in ProjectFiles(clone).list_files().files]
 
     assert found == left_by_git(clone)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="compares with Git")
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(STRANGE, STRANGE)
+def test_whatever_stands_in_brackets_leaves_no_file_that_git_ignores(
+    clone: Path, top: str, below: str
+):
+    (clone / ".gitignore").write_text(top)
+    (clone / "c/.gitignore").write_text(below)
+
+    found = {file.path for file in ProjectFiles(clone).list_files().files}
+
+    assert found <= {*left_by_git(clone)}
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ("dump[[:digit:]].sql", ["dump1.sql"]),
+        ("[\\]a]", ["]", "a"]),
+        ("[a\\-b]", ["a", "-", "b"]),
+        ("*.sql\n!dump[[:digit:]].sql", ["dump1.sql", "dumpx.sql"]),
+        ("\\[[ab]", ["[a"]),
+        ("[b/c]", ["b", "c"]),
+    ],
+)
+def test_a_bracket_with_a_class_or_an_escape_keeps_closed_what_it_closes_for_git(
+    text: str, closed: list[str]
+):
+    rules = rules_of(text, "")
+
+    assert [name for name in closed if refusal(name, rules, folder=False) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +141,8 @@ def test_names_that_only_resemble_those_of_secrets_are_open(name: str):
 
 
 @pytest.mark.parametrize(
-    "line", ["*a" * 30 + "b", "*?" * 30 + "b", "**/a/" * 30 + "b", "*[ab]" * 30 + "c"]
+    "line",
+    ["*a" * 30 + "b", "*?" * 30 + "b", "**/a/" * 30 + "b", "*[ab]" * 30 + "c", "b" + "[[" * 30_000],
 )
 def test_no_rule_takes_longer_than_anybody_waits(line: str):
     rules = rules_of(line, "")

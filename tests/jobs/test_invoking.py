@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -310,7 +310,8 @@ async def test_a_worker_is_looked_for_when_the_job_can_be_found(
     caller = operator(own_app)
     found: list[int] = []
 
-    def look() -> None:
+    def look(queues: Collection[str] | None) -> None:
+        assert queues is None
         assert threading.current_thread() is not threading.main_thread()
         found.extend(row[0] for row in owner.execute("SELECT count(*) FROM procrastinate_jobs"))
 
@@ -333,7 +334,7 @@ async def test_whoever_goes_away_when_the_job_is_there_leaves_it_with_a_worker(
     caller = operator(own_app)
     earlier = await failed(own_app, caller)
     looked: list[str] = []
-    app = but(own_app, jobs=but(own_app.jobs, start_worker=lambda: looked.append("looked")))
+    app = but(own_app, jobs=but(own_app.jobs, start_worker=lambda _: looked.append("looked")))
 
     with anyio.CancelScope() as scope, called_at_commit(scope.cancel):
         if verb == "invoke":
@@ -378,10 +379,19 @@ async def test_words_around_a_mention_belong_to_the_task(
     assert (record.persona, record.task) == ("architect", kept)
 
 
+async def test_a_name_of_several_words_is_no_part_of_the_task(app: App, caller: Caller):
+    ada = await register_persona(app, caller, name="Ada Lovelace", role="Developer")
+
+    job = await invoked(app, caller, "@Ada Lovelace", task="Look.")
+
+    record = await using(app, caller, lambda work: run_record(work, str(job)))
+    assert (record.persona, record.task) == (ada.slug, "Look.")
+
+
 async def test_where_no_worker_can_be_started_the_job_waits_and_the_answer_says_so(
     app: App, caller: Caller
 ):
-    def refuse() -> None:
+    def refuse(_: Collection[str] | None) -> None:
         raise WorkerNotStarted("No worker can be started here.", hint="Start one by hand.")
 
     app = but(app, jobs=but(app.jobs, start_worker=refuse))

@@ -1,5 +1,6 @@
 """Whose turn it is to be run, and what becomes of deliveries when it is another's."""
 
+from functools import partial
 from random import Random
 from uuid import UUID
 
@@ -7,8 +8,9 @@ import anyio
 import pytest
 from sqlalchemy import text
 
-from server.jobs.leases import PAUSE, claim, hand_back, renew, take_over
+from server.jobs.leases import PAUSE, claim, deliver_orphans, hand_back, take_over
 from server.jobs.running import Outcome, Reporting, RunJob
+from server.jobs.service import cancel_job
 from server.jobs.shapes import JobPending, Priority
 from server.work import App, Caller, Work
 from tests.conftest import but, operator
@@ -24,6 +26,10 @@ SELECT job.id, ticket.id FROM
   FULL JOIN (SELECT * FROM procrastinate_jobs WHERE status = 'todo') ticket
   ON ticket.id = job.delivery_id
 WHERE job.id IS NULL OR ticket.id IS NULL
+"""
+LEFT_WITHOUT = """
+SELECT id FROM dramatis.persona_jobs
+WHERE status = 'pending' AND delivery_id NOT IN (SELECT id FROM procrastinate_jobs)
 """
 
 
@@ -49,6 +55,10 @@ async def fetched(jobs: Jobs, ticket: int) -> UUID | None:
 async def ticket_of(jobs: Jobs, job: str) -> int:
     (ticket,) = await jobs.stored(job, "delivery_id")
     return ticket
+
+
+async def blocked(jobs: Jobs) -> bool:
+    return bool(await jobs.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
 
 
 async def test_any_delivery_is_for_the_job_whose_turn_it_is(jobs: Jobs):
@@ -160,29 +170,80 @@ async def test_whatever_is_claimed_cancelled_and_handed_back_what_is_left_runs(
         await eventually(all_ended)
 
 
-async def test_leases_are_renewed_in_the_order_in_which_jobs_are_locked(own_app: App):
-    caller = operator(own_app)
-    jobs = Jobs(own_app)
-    first, *others = (UUID(int=number) for number in range(1, 4))
-    for name in (*others, first):
-        run = await begun(own_app, caller)
-        rename = f"UPDATE dramatis.persona_jobs SET id = '{name}' WHERE id = '{run.job_id}'"
-        await jobs.execute(rename)
-    lock = "SELECT FROM dramatis.persona_jobs WHERE id = :id FOR UPDATE NOWAIT"
+async def test_claims_at_once_in_two_queues_do_not_both_pass_one_limit(jobs: Jobs):
+    jobs = Jobs(configured(jobs.app, running=1))
+    other = Jobs(but(jobs.app, jobs=but(jobs.app.jobs, queue="other")))
+    tickets = [await ticket_of(jobs, await queue.invoke()) for queue in (jobs, other)]
+    second: list[UUID | None] = []
 
-    async def renewing() -> None:
-        async with own_app.work(caller) as work:
-            # As where there are many: then rows need not come in the order of the index.
-            for way in ("indexscan", "bitmapscan"):
-                await work.session.execute(text(f"SET LOCAL enable_{way} = off"))
-            await renew(work, dict.fromkeys((*others, first), 1))
+    async def claims() -> None:
+        second.append(await fetched(jobs, tickets[1]))
 
-    async def blocked() -> bool:
-        return bool(await jobs.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+    async def waits_or_claimed() -> bool:
+        return bool(second) or await blocked(jobs)
 
-    async with anyio.create_task_group() as tasks, own_app.work(caller) as work:
-        await work.session.execute(text(lock), {"id": first})
-        tasks.start_soon(renewing)
-        await eventually(blocked)
-        for run in others:
-            await work.session.execute(text(lock), {"id": run})
+    async with anyio.create_task_group() as tasks, jobs.app.work(operator(jobs.app)) as work:
+        assert await claim(work, tickets[0], "worker")
+        tasks.start_soon(claims)
+        await eventually(waits_or_claimed)
+
+    assert second == [None]
+
+
+async def test_where_the_next_job_is_cancelled_meanwhile_the_one_after_it_is_claimed(jobs: Jobs):
+    cancelled, after, last = [await jobs.invoke() for _ in range(3)]
+    ticket = await ticket_of(jobs, last)
+    claimed: list[str] = []
+
+    async def claims() -> None:
+        claimed.append(str(await fetched(jobs, ticket)))
+
+    async with anyio.create_task_group() as tasks, jobs.app.work(operator(jobs.app)) as work:
+        await cancel_job(work, cancelled)
+        tasks.start_soon(claims)
+        await eventually(partial(blocked, jobs))
+
+    assert claimed == [after]
+    assert await jobs.rows(TICKETS) == []
+
+
+async def test_on_a_delivery_that_is_replaced_meanwhile_nothing_is_claimed(jobs: Jobs):
+    job = await jobs.invoke()
+    ticket = await ticket_of(jobs, job)
+    claimed: list[UUID | None] = []
+
+    async def claims() -> None:
+        claimed.append(await fetched(jobs, ticket))
+
+    async with anyio.create_task_group() as tasks, jobs.app.work(operator(jobs.app)) as work:
+        await deliver_orphans(work, [ticket])
+        tasks.start_soon(claims)
+        await eventually(partial(blocked, jobs))
+
+    assert claimed == [None]
+    assert str(await fetched(jobs, await ticket_of(jobs, job))) == job
+
+
+async def test_a_delivery_that_a_claim_is_passing_on_is_not_dropped(jobs: Jobs):
+    first, second = await jobs.invoke(priority="high"), await jobs.invoke()
+    orphan, ticket = [await ticket_of(jobs, job) for job in (first, second)]
+    await jobs.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+
+    async with jobs.app.work(operator(jobs.app)) as work:
+        claimed = await claim(work, ticket, "worker")
+        await jobs.using(lambda sweep: deliver_orphans(sweep, [orphan]))
+
+    assert claimed is not None
+    assert (str(claimed.id), await ticket_of(jobs, second)) == (first, orphan)
+    assert await jobs.rows(LEFT_WITHOUT) == []
+    await jobs.using(lambda sweep: deliver_orphans(sweep, [orphan]))
+    assert await jobs.rows(TICKETS) == []
+
+
+async def test_a_job_that_waits_without_a_delivery_gets_one(jobs: Jobs):
+    await jobs.invoke()
+    await jobs.execute("DELETE FROM procrastinate_jobs")
+
+    await jobs.using(lambda sweep: deliver_orphans(sweep, []))
+
+    assert await jobs.rows(TICKETS) == []

@@ -9,7 +9,7 @@ import pytest
 from inline_snapshot import snapshot
 from sqlalchemy import text
 
-from server.jobs.ending import Late, spend_late
+from server.jobs.ending import Spending, spend_late
 from server.jobs.leases import hand_back
 from server.jobs.limits import BudgetExhausted, QueueFull, TooManyInvocations
 from server.jobs.queries import list_jobs, persona_usage
@@ -165,13 +165,14 @@ async def test_what_a_run_spent_is_not_there_for_the_next(app: App, caller: Call
     )
 
 
-LATE = Late(5, 2, Decimal("0.01"), estimated=True)
+LATE = Spending(5, 2, Decimal("0.01"), estimated=True)
 LIMITS = {"run_tokens": 1000, "day_tokens": 5000, "run_usd": 0.5, "day_usd": 2.0}
 SPENT = {
     "runs": 1,
     "input_tokens": 500,
     "output_tokens": 40,
     "usd": 0.25,
+    "unpriced": False,
     "reserved_tokens": 0,
     "reserved_usd": 0.0,
 }
@@ -207,6 +208,7 @@ async def test_what_a_job_may_spend_is_set_aside(app: App, caller: Caller):
             "input_tokens": 0,
             "output_tokens": 0,
             "usd": 0.0,
+            "unpriced": False,
             "reserved_tokens": 1000,
             "reserved_usd": 0.5,
             "tokens_limit": 5000,

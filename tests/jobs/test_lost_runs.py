@@ -89,6 +89,21 @@ async def test_what_a_lost_run_spent_is_written_when_the_database_is_there_again
     assert await usage(jobs) == [spent_today(runs=1, input_tokens=100, output_tokens=50, usd=1.5)]
 
 
+async def test_what_a_lost_run_spent_without_a_known_price_is_said_to_be_so(jobs: Jobs):
+    job = await jobs.invoke()
+
+    async def does_not_hear(_: RunJob, reporting: Reporting) -> Outcome:
+        await jobs.cancel(job)
+        return Outcome("The whole.", 100, 50, None)
+
+    await run(jobs, job, does_not_hear)
+
+    assert await jobs.stored(job, "input_tokens", "output_tokens", "usd") == (100, 50, None)
+    assert await usage(jobs) == [
+        spent_today(runs=1, input_tokens=100, output_tokens=50, usd=None, unpriced=True)
+    ]
+
+
 @pytest.mark.parametrize("lose", [Jobs.cancel, reset])
 async def test_a_request_under_way_when_its_job_is_lost_is_paid_for(
     jobs: Jobs, lose: Callable[[Jobs, str], Awaitable[None]]
@@ -110,6 +125,7 @@ async def test_a_request_under_way_when_its_job_is_lost_is_paid_for(
     if lose is Jobs.cancel:
         stored = await jobs.stored(job, "output_tokens", "spend_estimated", "partial")
         assert stored == (100, True, "Half" * 100)
+        assert "model" in [step.kind for step in (await jobs.record(job)).steps]
 
 
 async def test_what_a_run_spent_that_was_given_up_is_paid_for_beside_the_next_one(jobs: Jobs):

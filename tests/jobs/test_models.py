@@ -275,5 +275,5 @@ async def test_the_server_runs_by_itself_and_plays_a_persona():
         finally:
             process.terminate()
 
-    assert "I answer as: You are the architect" in outcome.text
+    assert "I answer as: the architect." in outcome.text
     assert "> 5 hits for Review the queue." in outcome.text

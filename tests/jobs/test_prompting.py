@@ -5,7 +5,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from server.jobs.core_personas import BUILT_IN
-from server.jobs.prompting import cast, request_of
+from server.jobs.prompting import addressee, cast, request_of
 from server.personas.queries import AmbiguousPersona, PersonaNotFound
 from server.personas.service import PersonaArchived, register_persona, update_persona
 from server.personas.shapes import Registered
@@ -96,6 +96,44 @@ async def test_several_of_a_name_are_told_apart_by_slug(app: App, work: Work, co
 
     assert con.slug in str(refused.value)
     assert other.slug in str(refused.value)
+
+
+async def test_a_whole_name_behind_an_at_sign_is_nobody_elses(app: App, work: Work):
+    lovelace, byron = [
+        await register_persona(app, work.caller, name=name, role="Developer")
+        for name in ("Ada Lovelace", "Ada Byron")
+    ]
+
+    for reference in ("@Ada Lovelace", " @ada lovelace ", f"@{lovelace.slug}"):
+        assert (await cast(work, reference, TASK)).persona_id == lovelace.id
+    with pytest.raises(AmbiguousPersona):
+        await cast(work, "@Ada Lovelace, look", TASK)
+
+    await update_persona(work, byron.slug, status="archived")
+    with pytest.raises(PersonaNotFound, match="No active persona is called 'Ada Byron'"):
+        await cast(work, "@Ada Byron", TASK)
+
+
+@pytest.mark.parametrize(
+    ("persona", "who", "task"),
+    [
+        ("@Ada Lovelace", "Ada Lovelace", "Look."),
+        ("Ada Lovelace", "Ada Lovelace", "Look."),
+        ("@ada", "ada", "Look."),
+        ("@chief architect", "chief architect", "Look."),
+        ("@Ada mend the clock", "Ada", "@Ada mend the clock\n\nLook."),
+        ("@Ada " + "x" * 500, "Ada", f"@Ada {'x' * 500}\n\nLook."),
+        ("nobody", "nobody", "Look."),
+    ],
+)
+async def test_only_words_around_a_mention_belong_to_the_task(
+    app: App, work: Work, tmp_path: Path, persona: str, who: str, task: str
+):
+    (tmp_path / "chief.md").write_text(POET.format(id="chief", name="Chief Architect"))
+    work = but(work, app=but(work.app, jobs=but(work.app.jobs, personas=tmp_path)))
+    await register_persona(app, work.caller, name="Ada Lovelace", role="Developer")
+
+    assert await addressee(work, persona, "Look.") == (who, task)
 
 
 async def test_a_persona_with_the_name_of_a_core_persona_makes_that_name_ambiguous(

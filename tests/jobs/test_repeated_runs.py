@@ -61,6 +61,19 @@ async def test_who_says_when_to_come_back_is_believed(jobs: Jobs):
     ) == [(run_after,)]
 
 
+@pytest.mark.parametrize("after_s", [0, 1])
+async def test_who_wants_to_be_asked_again_at_once_is_not(jobs: Jobs, after_s: float):
+    job = await jobs.invoke()
+
+    async def throttled(job: RunJob, reporting: Reporting) -> Outcome:
+        raise RunThrottled("The model is overloaded.", after_s=after_s)
+
+    for wait_s in (5, 10):
+        await run(jobs, job, throttled)
+        (run_after,) = await jobs.stored(job, "run_after")
+        assert run_after - timedelta(seconds=wait_s) == IsNow(delta=3, tz=UTC)
+
+
 @pytest.mark.parametrize(("after_s", "said"), [(901, "901"), (1e14, "100,000,000,000,000")])
 async def test_nobody_waits_for_who_wants_to_be_asked_much_later(
     jobs: Jobs, after_s: float, said: str

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.jobs.ending import Late
-from server.jobs.reporting import JobReporting, NotOurs, Spending
+from server.jobs.ending import Spending
+from server.jobs.reporting import JobReporting, NotOurs
 from server.jobs.service import cancel_job
 from server.jobs.shapes import Step, keepable
 from server.work import App, Caller, DatabaseUnavailable
-from tests.conftest import Databases, but
-from tests.jobs.conftest import begun
-from tests.jobs.workers import Jobs, Outages
+from tests.conftest import Databases, but, operator
+from tests.jobs.conftest import begun, taken
+from tests.jobs.workers import Jobs, Outages, given_up
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +54,16 @@ async def test_words_that_follow_one_another_soon_are_kept_together(reporting: J
 
     assert before == ("One ",)
     assert await kept(patient, "partial") == ("One two three",)
+
+
+async def test_a_character_that_comes_in_two_halves_is_kept_whole(reporting: JobReporting):
+    for piece in ("Fine \ud83d", "\ude00", "!\ud83d", "?"):
+        await reporting.text(piece)
+        await reporting.flush()
+
+    assert await kept(reporting, "partial") == (
+        "Fine \N{GRINNING FACE}!\N{REPLACEMENT CHARACTER}?",
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +146,8 @@ async def test_what_is_spent_is_known_also_when_the_job_is_lost(reporting: JobRe
     with pytest.raises(NotOurs):
         await reporting.spent(input_tokens=30, output_tokens=6, usd=0.75, estimated=True)
 
-    assert reporting.late == Late(20, 1, Decimal("0.25"), estimated=True)
+    late = reporting.spending.beyond(reporting.written)
+    assert late == Spending(20, 1, Decimal("0.25"), estimated=True)
 
 
 async def test_what_is_said_again_is_not_kept_again(reporting: JobReporting):
@@ -158,6 +169,31 @@ async def test_words_that_may_have_been_kept_already_are_not_kept_twice(
     await again.text("Whose answer was lost.")
 
     assert await kept(reporting, "partial") == ("Whose answer was lost.",)
+
+
+async def test_steps_that_may_have_been_kept_already_are_not_kept_twice(
+    app: App, caller: Caller, reporting: JobReporting
+):
+    again = JobReporting(app, caller, reporting.job_id, reporting.attempt, Spending())
+
+    await reporting.step(step("Its answer was lost."))
+    for name in ("Its answer was lost.", "next"):
+        await again.step(step(name))
+
+    record = await Jobs(app).record(str(reporting.job_id))
+    assert record.steps == [step("Its answer was lost."), step("next")]
+
+
+async def test_the_steps_of_each_attempt_are_kept(jobs: Jobs):
+    first = await begun(jobs.app, operator(jobs.app))
+    await first.step(step("read_file"))
+    await given_up(jobs, str(first.job_id))
+    second = await taken(jobs.app, first.caller, first.job_id)
+
+    await second.step(step("read_file"))
+
+    record = await jobs.record(str(first.job_id))
+    assert [(one.attempt, one.name) for one in record.steps] == [(1, "read_file"), (2, "read_file")]
 
 
 async def test_an_earlier_attempt_is_what_one_sees_until_the_next_one_says_something(

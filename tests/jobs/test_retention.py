@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from server.jobs.leases import claim, hand_back
 from server.jobs.queries import job_statistics, list_jobs
 from server.jobs.retention import clean_if_due, clean_jobs, recommended
 from server.jobs.service import cancel_job
@@ -24,6 +25,7 @@ from tests.jobs.conftest import (
     status_of,
     taken,
 )
+from tests.jobs.workers import Jobs
 from tests.standards.conftest import audited, using
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +89,30 @@ async def test_a_run_that_goes_on_is_left_alone(app: App, caller: Caller):
     await using(app, caller, clean_jobs)
 
     assert (await status_of(app, caller, run.job_id)).status == "running"
+
+
+async def test_a_job_that_a_worker_is_just_claiming_is_not_given_up(own_app: App):
+    caller = operator(own_app)
+    job = await invoked(own_app, caller)
+    await aged(own_app, caller, job, 2 * DAY_S)
+
+    async with own_app.work(caller) as work:
+        (delivery_id,) = await Jobs(own_app).stored(str(job), "delivery_id")
+        assert await claim(work, delivery_id, "worker")
+        await using(own_app, caller, clean_jobs)
+
+    assert (await status_of(own_app, caller, job)).status == "running"
+
+
+async def test_a_job_that_has_begun_and_waits_again_is_not_given_up(app: App, caller: Caller):
+    run = await begun(app, caller)
+    await aged(app, caller, run.job_id, 2 * DAY_S)
+    async with app.work(caller) as work:
+        await hand_back(work, run.job_id, run.attempt, message="its worker was stopped")
+
+    await using(app, caller, clean_jobs)
+
+    assert (await status_of(app, caller, run.job_id)).status == "pending"
 
 
 async def cleaned_at(work: Work) -> datetime:

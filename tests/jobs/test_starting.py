@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ from server.jobs.starting import (
     LOG_BYTES,
     Station,
     WorkerNotStarted,
-    renew_worker,
+    WorkerNotStopped,
     start_worker,
-    stop_worker,
+    stop_workers,
 )
 from server.settings import Settings
 from tests.jobs.workers import eventually
@@ -29,8 +31,44 @@ signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
 print(flush=True)
 sys.stdin.read()
 """
+# As a worker does: it has the lock, signs it, and goes when it is told to.
+OBEDIENT = """
+import os, sys
+from db import locks
+from server.jobs.starting import sign
+lock = locks.open_lock(sys.argv[1])
+assert locks.take(lock)
+print(flush=True)
+sys.stdin.read()
+sign(lock)
+print(flush=True)
+import signal
+signal.pause()
+"""
 PIPES: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 NOWHERE = SecretStr("postgresql://nobody@/nothing?host=/nowhere")
+
+
+def held(path: Path) -> int:
+    """Have a lock as a worker has it that has not signed."""
+    lock = locks.open_lock(path)
+    assert locks.take(lock)
+    return lock
+
+
+@contextmanager
+def signed_by_a_worker(
+    lock: Path, *, when_told: bool = False
+) -> Generator["subprocess.Popen[Any]"]:
+    """Let a process have a lock, which signs it now or when its input ends."""
+    with subprocess.Popen([sys.executable, "-c", OBEDIENT, lock], **PIPES) as worker:
+        assert worker.stdout is not None
+        assert worker.stdin is not None
+        worker.stdout.readline()
+        if not when_told:
+            worker.stdin.close()
+            worker.stdout.readline()
+        yield worker
 
 
 @pytest.fixture
@@ -125,76 +163,110 @@ def test_many_who_look_at_once_do_not_take_each_other_for_a_worker(station: Stat
     assert seen == [False] * 800
 
 
-@pytest.mark.parametrize("start", [start_worker, renew_worker])
-def test_no_worker_is_started_beside_one_that_is_here(
-    station: Station, settings: Settings, start: Any
-):
+def test_no_worker_is_started_beside_one_that_is_here(station: Station, settings: Settings):
     attending = station.attend()
-    start(station, settings)
+    start_worker(station, settings)
     os.close(attending)
-    lock = locks.open_lock(station.on_demand)
-    locks.take(lock)
-    start(station, settings)
+    lock = held(station.on_demand)
+    start_worker(station, settings)
     os.close(lock)
 
     assert not station.log.exists()
 
 
-def test_who_was_started_by_nobody_known_is_not_told_to_go(station: Station):
-    before = stop_worker(station)
+def test_no_worker_is_started_for_jobs_that_it_would_not_run(station: Station, settings: Settings):
     os.close(station.attend())
-    lock = locks.open_lock(station.on_demand)
-    locks.take(lock)
-    station.record.write_text("")
-    unknown = stop_worker(station)
+    other = station.queue[:-1] + ("0" if station.queue[-1] != "0" else "1")
+    lock = held(station.folder / f"{other}.on-demand")
+
+    start_worker(station, settings, ["jobs", "own-elsewhere-0123456789ab", other])
     os.close(lock)
 
-    assert (before, unknown) == (False, False)
+    assert not station.log.exists()
 
 
-def test_what_is_noted_of_a_worker_that_has_gone_does_no_harm(station: Station):
+def test_queues_are_abandoned_that_are_ours_and_have_no_worker(station: Station):
     os.close(station.attend())
-    station.record.write_text(f"{os.getpid()} digest\n")
+    other, another = (f"{station.owner}-{digit * 12}" for digit in "ab")
+    lock = held(station.folder / f"{other}.on-demand")
+    queues = [other, another, "jobs", f"{station.owner}-../../{'c' * 12}"]
 
-    assert stop_worker(station) is False
+    with station.looking():
+        found = station.abandoned(queues)
+    attending = station.attend()
+    with station.looking():
+        beside_an_operators = station.abandoned(queues)
+    os.close(lock)
+    os.close(attending)
+
+    assert (found, beside_an_operators) == ({another}, set())
 
 
-def test_a_worker_with_other_settings_that_does_not_go_is_told_once_and_is_an_error(
-    station: Station, settings: Settings
-):
+def test_every_worker_of_mine_is_told_to_go_and_no_other(station: Station):
     os.close(station.attend())
-    lock = locks.open_lock(station.on_demand)
-    locks.take(lock)
+    queues = [station.queue, f"{station.owner}-{'a' * 12}", f"own-{'b' * 12}-{'c' * 12}"]
+    locks_of = [station.folder / f"{queue}.on-demand" for queue in queues]
+
+    with ExitStack() as stack:
+        workers = [stack.enter_context(signed_by_a_worker(lock)) for lock in locks_of]
+        told = stop_workers(station)
+        for worker in workers[:2]:
+            worker.wait()
+        other = workers[2].poll()
+        workers[2].terminate()
+    after = stop_workers(station)
+
+    assert (told, other, after) == (2, None, 0)
+
+
+def test_a_worker_that_was_just_started_is_told_to_go_once_it_has_signed(station: Station):
+    os.close(station.attend())
+
+    with signed_by_a_worker(station.on_demand, when_told=True) as worker:
+        threading.Timer(0.1, lambda: worker.stdin and worker.stdin.close()).start()
+        told = stop_workers(station)
+
+    assert told == 1
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_a_worker_that_does_not_hear_is_told_once_and_is_an_error(station: Station, signs: bool):
+    os.close(station.attend())
+    lock = held(station.on_demand)
     with subprocess.Popen([sys.executable, "-c", DEAF], **PIPES) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
-        station.record.write_text(f"{deaf.pid} another\n")
+        if signs:
+            station.on_demand.write_text(f"{deaf.pid}")
 
-        with pytest.raises(WorkerNotStarted) as raised:
-            renew_worker(station, settings, patience_s=0.05)
-        stopped = stop_worker(station, patience_s=0.05)
+        with pytest.raises(WorkerNotStopped) as raised:
+            stop_workers(station, patience_s=0.1)
         said, _ = deaf.communicate()
     os.close(lock)
 
-    assert str(raised.value).replace(str(deaf.pid), "PID") == snapshot(
-        "The worker that is here has other settings, and does not go. The job waits. End the process PID, and start one with `dramatis worker`."
+    whom = "Worker PID" if signs else "A worker"
+    assert str(raised.value).replace(str(deaf.pid), "PID") == (
+        f"{whom} does not answer. Look at the processes named `dramatis worker`, and end it."
     )
-    assert stopped
-    assert said == b"told\n"
+    assert said == (b"told\n" if signs else b"")
 
 
-def test_a_worker_that_goes_by_itself_meanwhile_is_no_error(station: Station):
+def test_what_is_left_of_workers_of_long_ago_is_removed(station: Station, settings: Settings):
     os.close(station.attend())
-    lock = locks.open_lock(station.on_demand)
-    locks.take(lock)
-    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
-        pass
-    station.record.write_text(f"{gone.pid} another\n")
+    long_ago, lately, busy = (f"{station.owner}-{digit * 12}" for digit in "abc")
+    for queue in (long_ago, lately, busy):
+        for ending in ("on-demand", "log"):
+            station.folder.joinpath(f"{queue}.{ending}").touch()
+    lock = held(station.folder / f"{busy}.on-demand")
+    for queue in (long_ago, busy):
+        os.utime(station.folder / f"{queue}.on-demand", (1, 1))
 
-    stopped = stop_worker(station, patience_s=0.05)
+    with station.looking():
+        station.tidy()
     os.close(lock)
 
-    assert stopped
+    left = {file.stem for file in station.folder.glob(f"{station.owner}-*")}
+    assert left == {lately, busy}
 
 
 def test_a_machine_that_refuses_is_an_error_that_says_what_to_do(settings: Settings):
@@ -224,4 +296,4 @@ async def test_a_worker_that_cannot_work_says_why_in_a_log_that_does_not_grow_fo
     assert station.log.read_text() == snapshot(
         "Error: The database does not answer. Is it running? `dramatis doctor` looks.\n"
     )
-    assert station.record.stat().st_mode & 0o777 == 0o600
+    assert station.on_demand.stat().st_mode & 0o777 == 0o600

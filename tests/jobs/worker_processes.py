@@ -151,7 +151,7 @@ def commanding(app: App, settings: Settings | None = None) -> App:
 
 def starting_none(jobs: Jobs) -> Jobs:
     """Leave it to others to start the worker."""
-    return Jobs(but(jobs.app, jobs=but(jobs.app.jobs, start_worker=None, renew_worker=None)))
+    return Jobs(but(jobs.app, jobs=but(jobs.app.jobs, start_worker=None)))
 
 
 def on_demand_workers(data_root: Path) -> list[psutil.Process]:

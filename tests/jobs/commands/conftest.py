@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from server.jobs.commands import command_runner
+from server.jobs.commands import GRACE_S, command_runner
 from server.jobs.running import Outcome, RunJob
 from server.jobs.shapes import Phase, Step
 from server.work import App, Place
@@ -77,10 +77,11 @@ async def ran(
     heard: Heard | None = None,
     seconds: float = DEADLINE_S,
     environment: Mapping[str, str] | None = None,
+    grace_s: float = GRACE_S,
 ) -> Outcome:
     """Run a program on a job."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    run = command_runner(command, seconds=seconds, environment=environment or {})
+    run = command_runner(command, seconds=seconds, environment=environment or {}, grace_s=grace_s)
     with anyio.fail_after(2 * DEADLINE_S):
         return await run(job, heard or Heard())
 

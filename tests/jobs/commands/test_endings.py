@@ -41,6 +41,28 @@ class Refusing(Heard):
         raise Conflict("The job is another worker's now.")
 
 
+class Slow(Heard):
+    """What a worker hears whose database answers only after the command and its grace are over."""
+
+    def __init__(self, lock: Path) -> None:
+        super().__init__()
+        self._lock = lock
+
+    async def text(self, more: str) -> None:
+        await until_free(self._lock)
+        await anyio.sleep(1)
+        await super().text(more)
+
+
+def hiding(code: str) -> str:
+    """Write a program that starts another one out of reach, which knows its number, and says which."""
+    return (
+        "import os, subprocess, sys; hidden = subprocess.Popen("
+        f"[sys.executable, '-c', {code!r}, str(os.getpid())], start_new_session=True);"
+        "print(hidden.pid)"
+    )
+
+
 def is_child(pid: int) -> bool:
     """Tell whether a process is a child of this one, which it stays until it was waited for."""
     try:
@@ -110,15 +132,31 @@ async def test_what_a_command_leaves_running_does_not_outlive_it(job: RunJob, tm
     await until_free(lock)
 
 
-async def test_what_a_command_hides_keeps_nobody_waiting(job: RunJob):
-    code = (
-        "import subprocess, sys; hidden = subprocess.Popen("
-        f"[sys.executable, '-c', {SLEEP!r}], start_new_session=True); print(hidden.pid)"
-    )
+async def test_what_a_command_hides_keeps_nobody_waiting_and_may_have_had_more_to_say(job: RunJob):
+    heard = Heard()
 
-    outcome = await ran(job, code)
+    with pytest.raises(RunFailed, match=r" ended, but what it started keeps its output open"):
+        await ran(job, hiding(SLEEP), heard=heard, grace_s=0.2)
 
-    os.kill(int(outcome.text), 9)
+    os.kill(int(heard.partial), 9)
+
+
+async def test_what_a_command_hides_can_finish_its_answer(job: RunJob):
+    code = "import os, time\nwhile os.getppid() == int(sys.argv[1]): time.sleep(0.01)\nprint('.')"
+
+    outcome = await ran(job, hiding(f"import sys; {code}"))
+
+    assert outcome.text.endswith("\n.")
+
+
+async def test_an_answer_is_whole_however_long_it_takes_to_report_it(job: RunJob, tmp_path: Path):
+    lock = tmp_path / "lock"
+    code = f"{LOCK}\nprint('x' * 100_000, 'end', sep='')"
+
+    outcome = await ran(job, code, lock, heard=Slow(lock), grace_s=0.5)
+
+    assert len(outcome.text) == 100_003
+    assert outcome.text.endswith("end")
 
 
 async def test_no_zombie_is_left(job: RunJob):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from inline_snapshot import snapshot
 
-from server.jobs.commands import OUTPUT_BYTES, OutputTooLong, PriceUnknown, command_runner
-from server.jobs.running import BudgetSpent, RunJob, RunTimedOut
+from server.jobs.commands import OUTPUT_BYTES, OutputTooLong, command_runner
+from server.jobs.running import BudgetSpent, PriceUnknown, RunJob, RunTimedOut
 from tests.conftest import but
 from tests.jobs.commands.conftest import LOCK, SLEEP, Heard, printing, ran, until_free
 

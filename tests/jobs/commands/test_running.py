@@ -13,7 +13,7 @@ from dirty_equals import IsDatetime
 from inline_snapshot import snapshot
 
 from server.jobs.commands import command_runner
-from server.jobs.running import Outcome, RunFailed, RunJob
+from server.jobs.running import Outcome, RunFailed, RunJob, RunnerMissing
 from tests.conftest import but
 from tests.jobs.commands.conftest import DEADLINE_S, Heard, printing, ran
 
@@ -122,6 +122,30 @@ async def test_a_command_begins_with_the_signals_that_a_shell_would_give_it(job:
 
     with pytest.raises(RunFailed, match=rf"was ended by signal {signal.SIGPIPE.value}\.$"):
         await run(job, Heard())
+
+
+@pytest.mark.parametrize("folders", ["", ".:/usr/bin", ":bin"])
+async def test_a_program_of_the_project_is_never_taken_for_the_command(
+    job: RunJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: str
+):
+    for name in ("agent", "bin/agent"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("#!/bin/sh\necho hostile")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+
+    for command in ("agent", "./agent", "bin/agent"):
+        run = command_runner([command], seconds=DEADLINE_S, environment={"PATH": folders})
+        with pytest.raises(RunnerMissing, match="no such program was found"):
+            await run(job, Heard())
+
+
+async def test_a_command_is_found_on_the_path_of_the_worker(job: RunJob, tmp_path: Path):
+    (tmp_path / "agent").symlink_to("/bin/echo")
+    path = f"{tmp_path}:/usr/bin"
+    run = command_runner(["agent", "here"], seconds=DEADLINE_S, environment={"PATH": path})
+
+    assert (await run(but(job, place=None), Heard())).text == "here"
 
 
 async def test_no_shell_reads_the_command(job: RunJob):

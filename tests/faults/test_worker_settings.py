@@ -1,4 +1,4 @@
-"""Workers that run only the jobs they were started for, with the settings of who invoked last."""
+"""Workers that run only the jobs they were started for, each with the settings of who invoked."""
 
 import random
 import shlex
@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from server.access import add_tenant
-from server.jobs.service import look_for_worker
-from server.jobs.starting import Station, stop_worker
+from server.jobs.following import follow_job, take_up_jobs
+from server.jobs.starting import Station, stop_workers
 from server.settings import Settings
 from server.work import App
 from tests.conftest import but, operator
@@ -56,39 +56,65 @@ async def test_a_worker_on_demand_runs_no_job_of_another_tenant(
     assert len(names) == 1
 
 
-async def test_a_corrected_configuration_is_used_at_once_and_what_runs_ends_as_it_began(
+async def test_a_corrected_configuration_is_used_at_once_while_a_worker_with_another_is_idle(
     own_app: App, jobs: Jobs, agents: Agents, settings: Settings
 ):
-    first = await jobs.invoke()
+    agents.let_go()
+    stays = also(settings, worker_idle_s=60)
+    before = Jobs(commanding(own_app, stays))
+    await before.until(await before.invoke(), "complete")
+    corrected = Jobs(commanding(own_app, also(stays, runner_command=OTHER_AGENT)))
+
+    done = [await corrected.until(await corrected.invoke(), "complete") for _ in range(3)]
+    again = await before.until(await before.invoke(), "complete")
+    workers = on_demand_workers(settings.data_root)
+    stop_workers(Station.of(settings))
+    await until_none(settings.data_root)
+
+    assert {one["result"] for one in done} == {"All is well."}
+    assert again["result"].startswith("Thinking")
+    assert len(workers) == 2
+
+
+async def test_what_waits_is_run_with_the_settings_it_was_invoked_with(
+    own_app: App, jobs: Jobs, agents: Agents, settings: Settings
+):
+    mine = [await jobs.invoke() for _ in range(3)]
     await agents.until(1)
     corrected = Jobs(commanding(own_app, also(settings, runner_command=OTHER_AGENT)))
 
-    second = await corrected.invoke()
-    done = await corrected.until(second, "complete")
-    draining = await jobs.status(first)
+    other = await corrected.until(await corrected.invoke(), "complete")
+    meanwhile = [await jobs.status(job) for job in mine]
     agents.let_go()
-    ended = await jobs.until(first, "complete")
+    ended = [await jobs.until(job, "complete") for job in mine]
     await until_none(settings.data_root)
 
-    assert (done["result"], draining) == ("All is well.", "running")
-    assert ended["result"].startswith("Thinking")
-    assert await jobs.stored(first, "attempt", "losses") == (1, 0)
+    assert other["result"] == "All is well."
+    assert sorted(meanwhile) == ["pending", "pending", "running"]
+    assert all(one["result"].startswith("Thinking") for one in ended)
+    assert await jobs.rows("SELECT max(attempt), max(losses) FROM dramatis.persona_jobs") == [
+        (1, 0)
+    ]
 
 
-async def test_who_only_looks_for_a_worker_leaves_one_with_other_settings_alone(
+async def test_who_looks_with_other_settings_starts_no_worker_beside_the_one_that_is_here(
     own_app: App, jobs: Jobs, agents: Agents, settings: Settings
 ):
-    job = await jobs.invoke()
+    first, second = [await jobs.invoke() for _ in range(2)]
     await agents.until(1)
     before = on_demand_workers(settings.data_root)
+    other = Jobs(commanding(own_app, also(settings, runner_command=OTHER_AGENT)))
 
-    await look_for_worker(commanding(own_app, also(settings, runner_command=OTHER_AGENT)))
+    seen = await other.status(second)
+    await follow_job(other.app, operator(own_app), second)
+    await take_up_jobs(other.app, operator(own_app))
     after = on_demand_workers(settings.data_root)
-    staffed = Station.of(settings).is_staffed()
     agents.let_go()
-    await jobs.until(job, "complete")
+    for job in (first, second):
+        await jobs.until(job, "complete")
 
-    assert (after, staffed) == (before, True)
+    assert seen == "pending"
+    assert after == before
 
 
 async def test_a_worker_that_was_told_to_go_ends_its_job_and_leaves_no_other_behind(
@@ -100,7 +126,7 @@ async def test_a_worker_that_was_told_to_go_ends_its_job_and_leaves_no_other_beh
     second = await jobs.invoke()
     (worker,) = on_demand_workers(settings.data_root)
 
-    told = stop_worker(station)
+    told = stop_workers(station)
 
     async def unstaffed() -> bool:
         return not station.is_staffed()
@@ -110,7 +136,7 @@ async def test_a_worker_that_was_told_to_go_ends_its_job_and_leaves_no_other_beh
     agents.let_go()
     await until_none(settings.data_root)
 
-    assert (told, draining) == (True, True)
+    assert (told, draining) == (1, True)
     assert [await jobs.status(job) for job in (first, second)] == ["complete", "pending"]
 
 

@@ -1,0 +1,65 @@
+"""Take up jobs whose worker is gone, and that nobody starts again as it was.
+
+Each set of settings and keys has a queue and a worker on demand of its own. After settings were
+changed, or Dramatis upgraded, nobody starts the earlier one any more, and its jobs would wait for
+ever.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from time import monotonic
+
+import anyio.to_thread
+from sqlalchemy import text
+
+from server.jobs.shapes import RunnerKind
+from server.work import Work
+
+# For whoever has its settings to start it again: a status check of theirs does.
+PATIENCE_S = 60.0
+
+
+@dataclass(slots=True)
+class Adoption:
+    """What a worker on demand does for its owner's other queues.
+
+    Attributes:
+        queue: its own.
+        abandoned: finds those among queues that are the owner's and have no worker.
+        runners: the kinds of jobs that it can run; others wait.
+    """
+
+    queue: str
+    abandoned: Callable[[Collection[str]], Collection[str]]
+    runners: Collection[RunnerKind]
+    patience_s: float = PATIENCE_S
+    _since: dict[str, float] = field(default_factory=dict[str, float])
+
+    async def look(self, work: Work) -> None:
+        """Move what waits in queues that had no worker for a while into our own."""
+        mine = {"mine": self.queue, "runners": [*self.runners]}
+        others = (await work.session.scalars(_OTHERS, mine)).all()
+        gone = await anyio.to_thread.run_sync(self.abandoned, others) if others else ()
+        now = monotonic()
+        self._since = {queue: self._since.get(queue, now) for queue in gone}
+        given_up = [queue for queue, since in self._since.items() if now - since >= self.patience_s]
+        if given_up:
+            await work.session.execute(_MOVE, {**mine, "queues": given_up})
+
+
+_OTHERS = text("""
+SELECT DISTINCT queue FROM dramatis.persona_jobs
+WHERE status = 'pending' AND queue <> :mine AND runner = ANY(CAST(:runners AS text[]))
+""")
+_MOVE = text("""
+WITH waiting AS (
+  SELECT id, delivery_id FROM dramatis.persona_jobs
+  WHERE status = 'pending' AND queue = ANY(CAST(:queues AS text[]))
+    AND runner = ANY(CAST(:runners AS text[]))
+  ORDER BY id FOR UPDATE
+), moved AS (
+  UPDATE dramatis.persona_jobs job SET queue = :mine FROM waiting WHERE job.id = waiting.id
+)
+UPDATE procrastinate_jobs delivery SET queue_name = :mine FROM waiting
+WHERE delivery.id = waiting.delivery_id AND delivery.status = 'todo'
+""")

@@ -1,0 +1,101 @@
+"""Jobs whose worker is gone, with settings that nobody has any more."""
+
+from collections.abc import Collection
+
+import pytest
+
+from server.jobs.adopting import Adoption
+from server.jobs.shapes import RunnerKind
+from server.work import App, JobSettings
+from tests.conftest import but
+from tests.jobs.workers import Held, Jobs, configured, working
+
+pytestmark = pytest.mark.anyio
+
+MINE, GONE, STAFFED = "own-a-mine", "own-a-gone", "own-a-staffed"
+
+
+def invoking(app: App, queue: str) -> Jobs:
+    """Have the jobs of somebody with other settings."""
+    whole = configured(app)
+    settings: JobSettings = but(whole.jobs, queue=queue)
+    return Jobs(but(whole, jobs=settings))
+
+
+def adoption(patience_s: float = 0, runners: Collection[RunnerKind] = ("model",)) -> Adoption:
+    def abandoned(queues: Collection[str]) -> Collection[str]:
+        return {GONE} & {*queues}
+
+    return Adoption(MINE, abandoned, runners, patience_s)
+
+
+async def queues_of(jobs: Jobs) -> list[tuple[object, ...]]:
+    return await jobs.rows(
+        "SELECT queue, queue_name FROM dramatis.persona_jobs"
+        " JOIN procrastinate_jobs delivery ON delivery.id = delivery_id ORDER BY created_at"
+    )
+
+
+async def test_what_waits_for_a_worker_that_is_gone_is_moved_with_its_delivery(own_app: App):
+    jobs = invoking(own_app, GONE)
+    for queue in (GONE, STAFFED, "jobs"):
+        await invoking(own_app, queue).invoke()
+
+    await jobs.using(adoption().look)
+
+    assert await queues_of(jobs) == [(MINE, MINE), (STAFFED, STAFFED), ("jobs", "jobs")]
+
+
+async def test_whoever_has_its_settings_has_a_while_to_start_it_again(own_app: App):
+    jobs = invoking(own_app, GONE)
+    await jobs.invoke()
+    patient = adoption(patience_s=60)
+
+    for _ in range(2):
+        await jobs.using(patient.look)
+    waiting = await queues_of(jobs)
+    patient.patience_s = 0
+    await jobs.using(patient.look)
+
+    assert (waiting, await queues_of(jobs)) == ([(GONE, GONE)], [(MINE, MINE)])
+
+
+async def test_the_while_begins_anew_where_a_worker_was_there_meanwhile(own_app: App):
+    jobs = invoking(own_app, GONE)
+    await jobs.invoke()
+    gone = {GONE}
+
+    def abandoned(queues: Collection[str]) -> Collection[str]:
+        return gone & {*queues}
+
+    one = Adoption(MINE, abandoned, ["model"], patience_s=60)
+    await jobs.using(one.look)
+    gone.clear()
+    await jobs.using(one.look)
+    one.patience_s = 0
+    await jobs.using(one.look)
+
+    assert await queues_of(jobs) == [(GONE, GONE)]
+
+
+async def test_what_this_worker_could_not_run_goes_on_waiting(own_app: App):
+    jobs = invoking(own_app, GONE)
+    await jobs.invoke()
+
+    await jobs.using(adoption(runners=["command"]).look)
+
+    assert await queues_of(jobs) == [(GONE, GONE)]
+
+
+async def test_a_job_that_runs_stays_where_it_is(own_app: App):
+    jobs, held = invoking(own_app, GONE), Held()
+    job = await jobs.invoke()
+
+    async with working(jobs.app, held):
+        await held.until_begun(1)
+        await jobs.using(adoption().look)
+        queue = await jobs.stored(job, "queue")
+        held.let_go()
+        await jobs.until(job, "complete")
+
+    assert queue == (GONE,)
