@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from platform import node
@@ -14,16 +14,17 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from opentelemetry.trace import TracerProvider
-from pydantic import SecretStr
 
 from server.app import open_app
+from server.jobs.adopting import Adoption
 from server.jobs.commands import command_runner
 from server.jobs.execution import Execution
 from server.jobs.leases import Pace
+from server.jobs.model_key import model_key
 from server.jobs.running import Outcome, Reporting, RunJob, Runner, RunnerMissing
 from server.jobs.shapes import RunnerKind
-from server.jobs.starting import Station, start_worker
-from server.jobs.worker import Worker, waiting_jobs
+from server.jobs.starting import Station, sign, start_worker
+from server.jobs.worker import Worker
 from server.settings import Settings
 from server.telemetry import sending_spans
 
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 # How long running jobs may go on when the worker is to stop.
 DRAIN_S = 300
 USUAL_PACE = Pace()
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def work(
@@ -88,7 +90,8 @@ async def _work(
     presence = _Presence(station.attend() if on_demand is None else on_demand)
     # Every run writes what it does.
     pool_size = max(settings.pool_size, settings.worker_jobs)
-    try:
+    with ExitStack() as to_the_end:
+        to_the_end.callback(presence.end)
         async with open_app(settings.model_copy(update={"pool_size": pool_size})) as app:
             execution = Execution(
                 app,
@@ -105,30 +108,53 @@ async def _work(
                 drain_s=drain_s,
                 idle_s=settings.worker_idle_s if on_demand is not None else None,
                 queues=[station.queue] if on_demand is not None else None,
+                adoption=_adoption(station, settings) if on_demand is not None else None,
             )
-            async with _told_to_stop(worker, presence) as tasks:
+            signals = to_the_end.enter_context(_hearing())
+            if on_demand is not None:
+                sign(on_demand)
+            async with _told_to_stop(signals, worker, presence) as tasks:
                 if settings.model is not None:
                     tasks.start_soon(_prepare, model_runner)
                 await worker.serve()
             # Whoever came while this one was leaving saw that a worker was here.
             presence.end()
             left_alone = on_demand is not None and not presence.told_to_go
-            if left_alone and await waiting_jobs(app, execution, worker.queues):
+            if left_alone and await worker.jobs_wait():
                 start_worker(station, settings)
-    finally:
-        presence.end()
+
+
+def _adoption(station: Station, settings: Settings) -> Adoption:
+    def abandoned(queues: Collection[str]) -> Collection[str]:
+        with station.looking():
+            return station.abandoned(queues)
+
+    runners: list[RunnerKind] = ["model"]
+    if settings.runner_command is not None:
+        runners.append("command")
+    return Adoption(station.queue, abandoned, runners)
+
+
+@contextmanager
+def _hearing() -> Generator[AsyncIterator[signal.Signals]]:
+    """Hear signals; from then on none ends the process, which tidies up and goes by itself."""
+    with anyio.open_signal_receiver(*_STOPPING) as signals:
+        yield signals
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @asynccontextmanager
-async def _told_to_stop(worker: Worker, presence: _Presence) -> AsyncGenerator[TaskGroup]:
+async def _told_to_stop(
+    signals: AsyncIterator[signal.Signals], worker: Worker, presence: _Presence
+) -> AsyncGenerator[TaskGroup]:
     async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for received in signals:
-                _log.info("%s: stopping", received.name)
-                # First, so that for a job that it takes no more another worker is looked for.
-                presence.told_to_go = True
-                presence.end()
-                worker.stop()
+        async for received in signals:
+            _log.info("%s: stopping", received.name)
+            # First, so that for a job that it takes no more another worker is looked for.
+            presence.told_to_go = True
+            presence.end()
+            worker.stop()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)
@@ -137,9 +163,12 @@ async def _told_to_stop(worker: Worker, presence: _Presence) -> AsyncGenerator[T
 
 
 async def _prepare(model_runner: Callable[[], Runner]) -> None:
-    """Import what the first job would have to wait for; what fails then, fails for that job."""
-    with suppress(RunnerMissing):
+    """Import what the first job would have to wait for."""
+    try:
         await anyio.to_thread.run_sync(model_runner)
+    # Whatever breaks in libraries must not take the worker along: each job that needs them fails.
+    except Exception as error:  # noqa: BLE001
+        _log.warning("what speaks to models cannot be loaded: %s", error)
 
 
 def _runners(settings: Settings, model_runner: Callable[[], Runner]) -> Mapping[RunnerKind, Runner]:
@@ -177,21 +206,10 @@ def _model_runner(settings: Settings, tracers: TracerProvider | None) -> Runner:
             hint="Install Dramatis with its extra `worker`.",
         ) from error
 
-    def key() -> SecretStr | None:
-        if settings.model_key is not None or settings.model_key_file is None:
-            return settings.model_key
-        try:
-            return SecretStr(settings.model_key_file.read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunnerMissing(
-                "The file of the model's key cannot be read.",
-                hint="Check DRAMATIS_MODEL_KEY_FILE where the worker is started.",
-            ) from error
-
     config = ModelConfig(
         model=settings.model,
         url=settings.model_url,
-        key=key,
+        key=partial(model_key, settings),
         price=settings.model_price,
         silence_s=settings.model_s,
         tracers=tracers,

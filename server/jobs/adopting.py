@@ -15,8 +15,9 @@ from sqlalchemy import text
 from server.jobs.shapes import RunnerKind
 from server.work import Work
 
-# For whoever has its settings to start it again: a status check of theirs does.
-PATIENCE_S = 60.0
+# For whoever has its settings to start it again: a status check of theirs does. Not longer, for a
+# job is to be taken up within a minute whose worker has died.
+PATIENCE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -35,6 +36,11 @@ class Adoption:
     patience_s: float = PATIENCE_S
     _since: dict[str, float] = field(default_factory=dict[str, float])
 
+    @property
+    def waits(self) -> bool:
+        """Whether there was something, when it looked last, that it will take."""
+        return bool(self._since)
+
     async def look(self, work: Work) -> None:
         """Move what waits in queues that had no worker for a while into our own."""
         mine = {"mine": self.queue, "runners": [*self.runners]}
@@ -45,6 +51,8 @@ class Adoption:
         given_up = [queue for queue, since in self._since.items() if now - since >= self.patience_s]
         if given_up:
             await work.session.execute(_MOVE, {**mine, "queues": given_up})
+            for queue in given_up:
+                del self._since[queue]
 
 
 _OTHERS = text("""

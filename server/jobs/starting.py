@@ -131,8 +131,10 @@ class Station:
 
 def sign(lock: int) -> None:
     """Write our process id into the lock of a worker on demand, for `stop_workers`."""
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    # A disk that is full is no reason not to work.
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
 
 
 def start_worker(

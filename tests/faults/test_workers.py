@@ -13,6 +13,7 @@ from inline_snapshot import snapshot
 from db.embedded import EmbeddedPostgres
 from db.migrate import upgrade
 from server.app import open_app
+from server.jobs.execution import BROKEN
 from server.work import App
 from tests.conftest import Databases, external
 from tests.jobs.worker_processes import (
@@ -26,10 +27,16 @@ from tests.jobs.worker_processes import (
     until_ended,
     until_logged,
 )
-from tests.jobs.workers import Jobs
+from tests.jobs.workers import Jobs, configured
 
 pytestmark = pytest.mark.anyio
 
+TOLD_AT_THE_END = f"""
+import atexit, os, signal
+
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+{QUICK_WORKER}
+"""
 QUICK = ["-c", QUICK_WORKER]
 
 
@@ -166,6 +173,38 @@ async def test_a_worker_that_is_told_to_go_twice_hands_its_job_back_at_once(
 
     assert code == 0
     assert await jobs.stored(job, "status", "attempt", "losses") == ("pending", 1, 0)
+
+
+async def test_a_worker_that_is_told_again_while_it_goes_ends_well(
+    env: dict[str, str], tmp_path: Path
+):
+    log = tmp_path / "log"
+    with process(["-c", TOLD_AT_THE_END], env, log) as worker:
+        await until_logged(log, "Starting worker")
+        worker.send_signal(signal.SIGTERM)
+        code = await until_ended(worker)
+
+    assert code == 0
+
+
+async def test_libraries_that_break_fail_the_job_and_leave_the_worker(
+    jobs: Jobs, env: dict[str, str], tmp_path: Path
+):
+    log = tmp_path / "log"
+    broken = tmp_path / "broken" / "pydantic_ai"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('It needs another version.')")
+    env = {**env, "DRAMATIS_MODEL": "test", "PYTHONPATH": str(broken.parent)}
+
+    with process(WORKER, env, log) as worker:
+        await until_logged(log, "It needs another version.")
+        modelled = Jobs(configured(jobs.app))
+        failed = await modelled.until(await modelled.invoke(), "failed")
+        worker.send_signal(signal.SIGTERM)
+        code = await until_ended(worker)
+
+    assert failed["error"] == BROKEN
+    assert code == 0
 
 
 async def test_a_run_outlives_a_restart_of_the_database_and_loses_no_word(

@@ -53,11 +53,12 @@ async def test_whoever_has_its_settings_has_a_while_to_start_it_again(own_app: A
 
     for _ in range(2):
         await jobs.using(patient.look)
-    waiting = await queues_of(jobs)
+    waiting, expected = await queues_of(jobs), patient.waits
     patient.patience_s = 0
     await jobs.using(patient.look)
 
     assert (waiting, await queues_of(jobs)) == ([(GONE, GONE)], [(MINE, MINE)])
+    assert (expected, patient.waits) == (True, False)
 
 
 async def test_the_while_begins_anew_where_a_worker_was_there_meanwhile(own_app: App):

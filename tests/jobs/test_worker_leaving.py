@@ -1,18 +1,22 @@
 """How workers leave: idle, told to, or given up."""
 
+from dataclasses import dataclass, field
 from time import monotonic
 from uuid import UUID
 
 import anyio
 import pytest
 
-from server.jobs.worker import waiting_jobs
+from server.jobs.worker import Worker, waiting_jobs
 from tests.jobs.workers import (
+    DEADLINE_S,
     LATER,
     SHORT,
     Held,
     Jobs,
+    Outages,
     at_once,
+    at_work,
     eventually,
     execution_of,
     given_up,
@@ -21,6 +25,27 @@ from tests.jobs.workers import (
 )
 
 pytestmark = pytest.mark.anyio
+
+DUE = (
+    "UPDATE dramatis.persona_jobs SET run_after = NULL",
+    "UPDATE procrastinate_jobs SET scheduled_at = NULL",
+)
+
+
+@dataclass(kw_only=True)
+class JustMissed(Worker):
+    """A worker for which a job comes, and begins, right after it has seen that none waits."""
+
+    outside: Jobs
+    held: Held
+    came: list[str] = field(default_factory=list[str])
+
+    async def jobs_wait(self) -> bool:
+        waits = await super().jobs_wait()
+        if not self.came:
+            self.came.append(await self.outside.invoke("last moment"))
+            await self.held.until_begun(1)
+        return waits
 
 
 async def test_a_worker_leaves_when_it_had_nothing_to_do_for_long_enough(jobs: Jobs):
@@ -66,6 +91,42 @@ async def test_a_worker_stays_while_a_job_waits_for_its_time(jobs: Jobs):
         await serving.until_left()
 
     assert stayed
+
+
+async def test_a_worker_stays_where_nobody_answers_whether_jobs_wait(
+    jobs: Jobs, outages: Outages, caplog: pytest.LogCaptureFixture
+):
+    async def unanswered() -> bool:
+        return "looking for jobs that wait: The database does not answer" in caplog.text
+
+    job = await jobs.invoke()
+    await jobs.execute(LATER)
+    await jobs.execute("UPDATE dramatis.persona_jobs SET run_after = now() + interval '1 hour'")
+
+    async with working(jobs.app, at_once, idle_s=0):
+        async with outages.away():
+            await eventually(unanswered)
+        for statement in DUE:
+            await jobs.execute(statement)
+        await jobs.until(job, "complete")
+
+
+async def test_a_worker_that_is_about_to_leave_stays_for_a_job_of_the_last_moment(jobs: Jobs):
+    held = Held()
+    execution = execution_of(jobs.app, held)
+    worker = JustMissed(
+        jobs.app, execution, jobs=3, drain_s=DEADLINE_S, idle_s=0, outside=jobs, held=held
+    )
+
+    async with at_work(worker) as serving:
+        await held.until_begun(1)
+        await jobs.invoke("another")
+        await held.until_begun(2)
+        held.let_go()
+        await serving.until_left()
+
+    assert held.began == ["last moment", "another"]
+    assert [await jobs.status(job) for job in worker.came] == ["complete"]
 
 
 async def test_a_worker_that_is_to_stop_ends_what_it_runs_and_takes_nothing_more(jobs: Jobs):

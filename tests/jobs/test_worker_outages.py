@@ -145,6 +145,52 @@ async def test_a_fetcher_that_lost_the_database_keeps_nothing_waiting_for_what_r
     assert together == 2
 
 
+async def test_after_an_outage_a_worker_uses_all_its_slots_before_its_longest_run_ends(
+    jobs: Jobs, outages: Outages, caplog: pytest.LogCaptureFixture
+):
+    held = Held()
+
+    async def lost() -> bool:
+        return "fetching jobs stopped" in caplog.text or "stopping worker" in caplog.text
+
+    async with working(jobs.app, held, jobs=3):
+        for task in ("short", "long"):
+            await jobs.invoke(task)
+        await held.until_begun(2)
+        async with outages.away():
+            await eventually(lost)
+        await jobs.invoke("after it")
+        await held.until_begun(3)
+        held.let_go("short")
+        await held.until_ended(1)
+        await jobs.invoke("in its place")
+        await held.until_begun(4)
+
+    assert held.most == 3
+
+
+async def test_a_full_worker_gives_signs_of_life_again_after_an_outage(
+    jobs: Jobs, outages: Outages, caplog: pytest.LogCaptureFixture
+):
+    held = Held()
+    signs = "SELECT id FROM procrastinate_workers ORDER BY id DESC LIMIT 1"
+
+    async def lost() -> bool:
+        return "stopping worker" in caplog.text
+
+    async with working(jobs.app, held, jobs=1):
+        await jobs.invoke()
+        await held.until_begun(1)
+        before = await jobs.rows(signs)
+        async with outages.away():
+            await eventually(lost)
+
+        async def another() -> bool:
+            return await jobs.rows(signs) > before
+
+        await eventually(another)
+
+
 async def test_a_job_that_was_fetched_and_could_not_be_claimed_is_delivered_again(
     jobs: Jobs, owner: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ):

@@ -1,5 +1,6 @@
 """Workers in this process, whose runs do what a test wants, and what is seen of their jobs."""
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ class Held:
     ended: list[str] = field(default_factory=list[str])
     most: int = 0
     _now: int = 0
-    _go: anyio.Event = field(default_factory=anyio.Event)
+    _all: bool = False
+    _each: dict[str, anyio.Event] = field(default_factory=lambda: defaultdict(anyio.Event))
 
     async def __call__(self, job: RunJob, reporting: Reporting) -> Outcome:
         self.began.append(job.request)
@@ -68,14 +70,21 @@ class Held:
         try:
             await reporting.text(f"{job.request} … ")
             await reporting.progress("generating", 10, "writing")
-            await self._go.wait()
+            if not self._all:
+                await self._each[job.request].wait()
         finally:
             self._now -= 1
             self.ended.append(job.request)
         return Outcome(f"Did {job.request}.", 10, 5, 0.25)
 
-    def let_go(self) -> None:
-        self._go.set()
+    def let_go(self, task: str | None = None) -> None:
+        """Let one come to an end, or all, and those that are still to come."""
+        if task is not None:
+            self._each[task].set()
+            return
+        self._all = True
+        for event in self._each.values():
+            event.set()
 
     async def until_begun(self, count: int) -> None:
         await self._until(self.began, count)
@@ -190,6 +199,12 @@ async def working(
 ) -> AsyncGenerator["Serving"]:
     """Have a worker until the block ends; what it then still runs is handed back."""
     worker = Worker(app, execution_of(app, runner, pace, name), jobs, drain_s, idle_s)
+    async with at_work(worker) as serving:
+        yield serving
+
+
+@asynccontextmanager
+async def at_work(worker: Worker) -> AsyncGenerator["Serving"]:
     serving = Serving(worker)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serving.serve)
