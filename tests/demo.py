@@ -23,9 +23,8 @@ from mcp.types import (
     TextContent,
 )
 
-from db import locks
 from db.embedded import EmbeddedPostgres
-from server.jobs.starting import Station
+from server.jobs.starting import Station, stop_workers
 from server.settings import Settings
 from server.specs.examples import example_text
 
@@ -43,9 +42,11 @@ Pass the clock in. A test that reads the time twice fails around midnight.
 """
 # Stands for an agent on the command line, where the libraries that speak to models are missing.
 AGENT = """
-import sys, time
+import re, sys, time
 asked = sys.stdin.read()
-for word in f"I was asked {len(asked):,} characters, and a script plays me.".split():
+who = re.search("(?m)^Name: (.+)$", asked)
+answer = f"I am {who[1] if who else 'somebody'}, was asked {len(asked):,} characters, and am a script."
+for word in answer.split():
     print(word, end=" ", flush=True)
     time.sleep(0.1)
 """
@@ -59,7 +60,6 @@ async def main() -> None:
         "DRAMATIS_LINGER_S": "0",
         "DRAMATIS_TOOLSETS": "personas,specs,standards,jobs",
         "DRAMATIS_PROJECT_ROOT": str(project),
-        "DRAMATIS_WORKER_IDLE_S": "1",
     }
     print(f"$ dramatis mcp --data-root {data_root}\n")
     try:
@@ -99,11 +99,8 @@ def playing_model() -> Generator[dict[str, str]]:
 
 
 def remove_database(data_root: Path) -> None:
-    station = Station.of(Settings(data_root=data_root, database_url=None, tenant="default"))
-    if station.folder.is_dir():
-        # The worker has this until it has left, a second after its last job.
-        with locks.alone(station.on_demand):
-            pass
+    # A worker that was not told to go would start another one, to be sure that no job waits.
+    stop_workers(Station.of(Settings(data_root=data_root, database_url=None, tenant="default")))
     server = EmbeddedPostgres(data_root, linger=timedelta(0))
     server.acquire()
     server.stop()
@@ -246,6 +243,7 @@ async def play_jobs(client: Client, con: str) -> None:
     checked = await call(client, "check_persona_job", job_id=jobs[con])
     show(checked, "status", "duration_seconds", "tool_calls_made", "tokens_used")
     print(indented(checked["result"], "  | ") + "\n")
+    assert "Con" in checked["result"]
     record = await call(client, "get_persona_run", job_id=jobs[con])
     show(record, "persona", "runner", "model", "unsandboxed", "trace", "standards", "spent")
     for step in record["steps"]:

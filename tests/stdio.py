@@ -73,8 +73,11 @@ class Server:
         self.write({"method": method})
 
     def write(self, message: dict[str, Any]) -> None:
+        self.write_line(json.dumps({"jsonrpc": "2.0", **message}))
+
+    def write_line(self, line: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
     def receive(self, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

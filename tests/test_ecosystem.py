@@ -124,6 +124,28 @@ def test_the_bundle_names_the_tools_it_serves():
     ]
 
 
+def test_the_bundle_can_be_given_a_model_for_personas_to_run_on():
+    bundle = read("manifest.json")
+    started, asked = bundle["server"]["mcp_config"], bundle["user_config"]
+    extras = [
+        extra
+        for option, extra in zip(started["args"], started["args"][1:], strict=False)
+        if option == "--extra"
+    ]
+
+    assert extras == ["worker"]
+    assert {*extras} <= set(project()["optional-dependencies"])
+    assert {"toolsets", "model", "model_url", "model_key"} <= set(asked)
+    assert started["env"] == {
+        f"DRAMATIS_{name.upper()}": f"${{user_config.{name}}}" for name in asked
+    }
+    assert {name for name, field in asked.items() if field.get("sensitive")} == {
+        name
+        for name, setting in Settings.model_fields.items()
+        if name in asked and SecretStr in get_args(setting.annotation)
+    }
+
+
 def test_all_files_are_of_the_version_that_is_built():
     registry, bundle, plugin = (
         read("server.json"),

@@ -9,6 +9,8 @@ from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import HttpUrl, ValidationError
+
 from server.cli.clients import (
     CLIENTS,
     OURS,
@@ -115,16 +117,11 @@ def _guardrails(data_root: Path) -> Check:
 def _model(settings: "Settings") -> Check:
     """Say what invoked personas run on; keys and addresses are for nobody to read."""
     if settings.model is not None:
-        if find_spec("pydantic_ai") is None:
-            remedy = "Install Dramatis with its extra `worker`."
-            detail = f"{settings.model}; the libraries that speak to models are not installed"
-            return Check("model", "failed", detail, remedy)
-        where = " at the server of DRAMATIS_MODEL_URL" if settings.model_url else ""
-        return Check("model", "ok", f"{settings.model}{where}")
+        return _made(settings, settings.model)
     if settings.runner_command is not None:
         program = settings.runner_command[0]
         if shutil.which(program) is None:
-            remedy = "DRAMATIS_RUNNER_COMMAND names a program that PATH has."
+            remedy = "DRAMATIS_RUNNER_COMMAND names a program that PATH has, or an absolute path."
             return Check("model", "failed", f"the command {program} is not there", remedy)
         return Check("model", "ok", f"the command {program}")
     return Check(
@@ -134,6 +131,35 @@ def _model(settings: "Settings") -> Check:
         "Set DRAMATIS_MODEL, with DRAMATIS_MODEL_URL for a server of your own, or"
         " DRAMATIS_RUNNER_COMMAND (e.g. `claude -p`).",
     )
+
+
+def _made(settings: "Settings", model: str) -> Check:
+    """Make the model as a worker does, which sends nothing."""
+    if find_spec("pydantic_ai") is None:
+        remedy = "Install Dramatis with its extra `worker`."
+        detail = f"{model}; the libraries that speak to models are not installed"
+        return Check("model", "failed", detail, remedy)
+    if settings.model_url is not None and not _is_address(settings.model_url):
+        remedy = "Write it as http://host:port/v1 or https://host/v1."
+        return Check("model", "failed", f"{model}: DRAMATIS_MODEL_URL is no address", remedy)
+    from server.jobs.model_choice import model_of
+    from server.jobs.model_key import model_key
+
+    try:
+        key = model_key(settings)
+        model_of(model, settings.model_url, key.get_secret_value() if key else None)
+    except DramatisError as error:
+        return Check("model", "failed", f"{model}: {error.args[0]}", error.hint)
+    where = " at the server of DRAMATIS_MODEL_URL" if settings.model_url else ""
+    return Check("model", "ok", f"{model}{where}")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        HttpUrl(url)
+    except ValidationError:
+        return False
+    return True
 
 
 def _core_personas(folder: Path | None) -> Check:

@@ -20,8 +20,8 @@ from server.cli.checks import Check
 from server.cli.sessions import opened
 from server.cli.standards_views import waiting
 from server.errors import DramatisError
-from server.jobs.queries import job_statistics
 from server.jobs.starting import Station
+from server.jobs.statistics import job_statistics
 from server.personas.service import broken_personas
 from server.settings import Settings
 from server.standards import queries

@@ -49,6 +49,7 @@ IN_COMMANDS = {
     "list_standards has": "`dramatis standards list` has",
     "Give tags as `tags`;": "Take it out, and give tags with --tag;",
     "list_persona_jobs has": "`dramatis job list` has",
+    "Follow it with check_persona_job.": "Follow it with `dramatis job tail`.",
     "with cancel_persona_job.": "with `dramatis job cancel`.",
     "Until then play the persona yourself: call become_persona with the same persona and task.": (
         "Until then `dramatis persona become` prints the prompt, for an agent of yours to play the"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import click
 
@@ -160,14 +160,17 @@ def print_part(text: str) -> None:
 
 
 class ProgressLine:
-    """A line that is drawn over and over on a person's terminal, and nothing anywhere else."""
+    """A line that is drawn over and over on a person's terminal, and nothing anywhere else.
+
+    In the background neither: there several commands would share the line with what is typed.
+    """
 
     def __init__(self) -> None:
         self._columns = columns_of(sys.stderr)
         self._width = 0
 
     def draw(self, text: str) -> None:
-        if self._columns is None:
+        if self._columns is None or not _in_foreground(sys.stderr):
             return
         from wcwidth import clip, wcswidth
 
@@ -178,9 +181,17 @@ class ProgressLine:
         self._width = width
 
     def clear(self) -> None:
-        if self._width:
+        if self._width and _in_foreground(sys.stderr):
             click.echo(f"\r{' ' * self._width}\r", nl=False, err=True)
-            self._width = 0
+        self._width = 0
+
+
+def _in_foreground(terminal: TextIO) -> bool:
+    """Tell whether a shell lets us have its terminal; that may change at any moment."""
+    try:
+        return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _asked(persona: str, task: str | None) -> str:

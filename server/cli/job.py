@@ -16,7 +16,7 @@ from server.jobs.shapes import JobRunning, JobStatus, RunRecord
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.jobs import following, queries, record, retention, service
+    from server.jobs import following, queries, record, retention, service, statistics
     from server.jobs.shapes import Cancellation, JobStarted, State
     from server.work import App, Caller, Work
 else:
@@ -25,6 +25,7 @@ else:
     record = Late("server.jobs.record")
     retention = Late("server.jobs.retention")
     service = Late("server.jobs.service")
+    statistics = Late("server.jobs.statistics")
 
 ID = click.argument("job_id", metavar="ID", help="Or its first characters, at least 4.")
 
@@ -120,8 +121,8 @@ def retry(given: Given, job_id: str, wait: bool) -> None:
 @click.pass_obj
 def stats(given: Given) -> None:
     """Count the jobs of all projects, and say whether a clean-up presses."""
-    statistics = in_work(given, queries.job_statistics)
-    show(given, statistics, job_views.counted(statistics))
+    counted = in_work(given, statistics.job_statistics)
+    show(given, counted, job_views.counted(counted))
 
 
 @job.command()

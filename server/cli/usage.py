@@ -11,9 +11,9 @@ from server.cli.sessions import in_work
 from server.late import Late
 
 if TYPE_CHECKING:
-    from server.jobs import queries
+    from server.jobs import statistics
 else:
-    queries = Late("server.jobs.queries")
+    statistics = Late("server.jobs.statistics")
 
 
 @click.command(cls=Command)
@@ -27,5 +27,5 @@ else:
 @click.pass_obj
 def usage(given: Given, days: int) -> None:
     """Show what invoked personas spent, day by day."""
-    spent = in_work(given, lambda work: queries.persona_usage(work, days=days))
+    spent = in_work(given, lambda work: statistics.persona_usage(work, days=days))
     show(given, {"usage": spent}, job_views.spent(spent))

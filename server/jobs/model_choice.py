@@ -25,7 +25,10 @@ from server.jobs.running import PriceUnknown, RunFailed, RunJob, RunnerMissing
 NO_KEY = "none"
 MILLION = 1_000_000
 PLAIN_HEADERS = {"Accept", "Content-Type", "User-Agent"}
-NAMED = "DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at a URL."
+NAMED = (
+    "DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at the server of"
+    " DRAMATIS_MODEL_URL."
+)
 
 _SENTENCE_END = re.compile(r"[.:] (?=[A-Z])|\n")
 _PATH = re.compile(r"(?<![\w:/])/[^\s`]+")
@@ -53,10 +56,11 @@ class ModelConfig:
     tracers: TracerProvider | None = None
 
 
-def model_of(job: RunJob, key: str | None, *, own_url: str | None = None) -> Model:
-    """Make the model of a job.
+def model_of(model: str, url: str | None, key: str | None, *, own_url: str | None = None) -> Model:
+    """Make a model, which sends nothing yet.
 
     Args:
+        model: as in `RunJob.model`, and `url` as in `RunJob.model_url`.
         key: `None` for the one that the provider's variable holds.
         own_url: the worker's own, where its variables may have headers sent; no other URL gets any.
 
@@ -64,26 +68,26 @@ def model_of(job: RunJob, key: str | None, *, own_url: str | None = None) -> Mod
         RunnerMissing: this worker has no package or no key for the provider.
         RunFailed: there is no such provider.
     """
-    if job.model_url is not None:
-        provider = _compatible(job.model_url, key)
-        settings = ModelSettings() if job.model_url == own_url else _nothing_of_ours(provider)
-        return OpenAIChatModel(job.model, provider=provider, settings=settings)
+    if url is not None:
+        provider = _compatible(url, key)
+        settings = ModelSettings() if url == own_url else _nothing_of_ours(provider)
+        return OpenAIChatModel(model, provider=provider, settings=settings)
     # Without a provider, the library would take `test` for a model of its own that makes things up.
-    if ":" not in job.model:
-        raise RunFailed(f"The model {job.model} is of no provider.", hint=NAMED)
+    if ":" not in model:
+        raise RunFailed(f"The model {model} is of no provider.", hint=NAMED)
     try:
-        return infer_model(job.model, lambda name: _provider(name, key))
+        return infer_model(model, lambda name: _provider(name, key))
     except ImportError as error:
-        provider = _provider_of(job.model)
+        provider = _provider_of(model)
         raise RunnerMissing(
             f"This worker lacks the package for models of {provider}.",
             hint=f"Install the extra `{provider}` of pydantic-ai-slim beside it.",
         ) from error
     except UserError as error:
-        raise _unusable(job.model, error.message) from error
+        raise _unusable(model, error.message) from error
     except ValueError as error:
         raise RunFailed(
-            f"There is no model provider {_provider_of(job.model)!r}.", hint=NAMED
+            f"There is no model provider {_provider_of(model)!r}.", hint=NAMED
         ) from error
 
 

@@ -45,7 +45,7 @@ def model_runner(config: ModelConfig, toolbox: Toolbox) -> Runner:
 
     async def run(job: RunJob, reporting: Reporting) -> Outcome:
         key = key_of(job, config)
-        model = model_of(job, key, own_url=config.url)
+        model = model_of(job.model, job.model_url, key, own_url=config.url)
         allowance = Allowance.of(job, price_of(job, config, model))
         progress = ModelProgress(reporting)
         calls = ToolCalls(job.attempt, progress)

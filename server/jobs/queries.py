@@ -1,4 +1,4 @@
-"""What became of jobs: their state now, lists of them, numbers about them, and why they said so."""
+"""What became of jobs: their state now, and lists of them."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from sqlalchemy.sql.base import ExecutableOption
 from db.tables import JobRow
 from server.errors import Conflict, NotFound, parse
 from server.jobs.delivering import position_of
-from server.jobs.retention import next_cleanup, recommended
 from server.jobs.shapes import (
     CORE,
     JobCancelled,
@@ -26,10 +25,8 @@ from server.jobs.shapes import (
     JobRunning,
     JobStatus,
     ListedJob,
-    PersonaUsage,
     Progress,
     State,
-    Statistics,
     TokensUsed,
 )
 from server.specs.trace import Trace
@@ -131,46 +128,6 @@ async def list_jobs(
         total_count=await work.session.scalar(count.where(here)) or 0,
         filtered_count=await work.session.scalar(count.where(*wanted)) or 0,
     )
-
-
-async def job_statistics(work: Work) -> Statistics:
-    """Count the jobs of the tenant, and say when the next clean-up is due and whether it presses.
-
-    The size is that of what the tenant has stored. What removed jobs took is not in it, although
-    the database keeps that room for those to come.
-    """
-    row = (await work.session.execute(_STATISTICS)).one()
-    size_mb = float(row.size) / 1_000_000
-    return Statistics(
-        database_size_mb=round(size_mb, 2),
-        total_jobs=sum(row.by_status.values()),
-        jobs_by_status=row.by_status,
-        oldest_job_days=round(row.oldest / 86_400, 2) if row.oldest is not None else None,
-        next_cleanup=await next_cleanup(work),
-        cleanup_recommendation=recommended(size_mb),
-    )
-
-
-async def persona_usage(work: Work, *, days: int = 7) -> list[PersonaUsage]:
-    """List what personas spent on each of the last days, and what is set aside, newest first."""
-    limits = work.app.jobs.limits
-    rows = await work.session.execute(_USAGE, {"days": days})
-    return [
-        PersonaUsage(
-            persona=row.persona,
-            day=row.day.isoformat(),
-            runs=row.runs,
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
-            usd=float(row.usd) if row.usd or not row.unpriced else None,
-            unpriced=row.unpriced,
-            reserved_tokens=row.reserved_tokens,
-            reserved_usd=float(row.reserved_usd),
-            tokens_limit=limits.day_tokens,
-            usd_limit=limits.day_usd,
-        )
-        for row in rows
-    ]
 
 
 def parsed_id(job_id: str) -> UUID | None:
@@ -334,18 +291,4 @@ SELECT EXISTS (SELECT FROM procrastinate_workers
   WHERE last_heartbeat > clock_timestamp() - interval '45 seconds')
 OR EXISTS (SELECT FROM dramatis.persona_jobs
   WHERE status = 'running' AND lease_until > clock_timestamp())
-""")
-_STATISTICS = text("""
-SELECT
-  (SELECT coalesce(sum(pg_column_size(job.*)), 0) FROM dramatis.persona_jobs job)
-    + (SELECT coalesce(sum(pg_column_size(step.*)), 0) FROM dramatis.job_steps step) AS size,
-  (SELECT coalesce(jsonb_object_agg(status, count), '{}') FROM (
-    SELECT status, count(*) FROM dramatis.persona_jobs GROUP BY status) counted) AS by_status,
-  (SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float
-    FROM dramatis.persona_jobs) AS oldest
-""")
-_USAGE = text("""
-SELECT * FROM dramatis.persona_spending
-WHERE day > (clock_timestamp() AT TIME ZONE 'UTC')::date - CAST(:days AS int)
-ORDER BY day DESC, persona
 """)

@@ -175,11 +175,10 @@ async def _with_worker(
 ) -> JobStarted:
     """Commit a job and look for a worker. The job is there, whatever the machine says."""
     started = None
-    with anyio.CancelScope() as scope:
+    # Whoever goes away meanwhile leaves a job all the same, and it needs a worker.
+    with anyio.CancelScope(shield=True):
         async with app.work(caller) as work:
             started = await enqueue(work)
-            # Whoever goes away from here on leaves a job, and it needs a worker.
-            scope.shield = True
         try:
             await look_for_worker(app)
         except WorkerNotStarted as error:

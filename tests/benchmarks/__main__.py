@@ -53,7 +53,7 @@ FULL = Extent(
     rounds=3,
     factors=[1, 5, 10, 25, 50],
     standards=standards.Sizes(indexed=3_000, searched=10_000),
-    jobs=jobs.Sizes(drained=1_000, drains=3, starts=5),
+    jobs=jobs.Sizes(drained=1_000, drains=5, starts=5),
 )
 QUICK = Extent(
     starts=1,

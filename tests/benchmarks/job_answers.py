@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from server.jobs.queries import check_job
+from server.jobs.starting import Station
 from tests.benchmarks.job_bench import ECHO, PERSONAS, TASK, Bench, bench, worker_of
 from tests.benchmarks.raw import Pool, Replay, pool, recorded
 from tests.benchmarks.report import Row, Samples, Section, Verdict
@@ -19,7 +21,7 @@ from tests.jobs.workers import eventually
 INVOKE_GOAL_MS = 50
 START_GOAL_MS = 100
 STATUS_GOAL_MS = 10
-# The worker's four places are taken for as long as this lasts.
+# All places of the worker are taken for as long as this lasts.
 WAITING = 20
 PARTIAL = "A sentence of a review that is being written. " * 40
 
@@ -29,9 +31,9 @@ async def measure(host: str, data_root: Path, *, rounds: int) -> Section:
     async with bench(data_root, **ECHO) as made:
         with spawned(made.server(), data_root) as server:
             server.open()
-            rows += await _invoked(made, server, "no worker", rounds)
+            rows += await _invoked(made, server, "no worker, and none is looked for", rounds)
             await made.forget()
-            rows.append(await _begun(made, rounds))
+            rows += await _beside_a_worker(data_root, rounds)
             async with pool(host, 1) as idle:
                 rows += await _followed(made, server, idle, rounds)
     with _model_process() as url:
@@ -42,7 +44,7 @@ async def measure(host: str, data_root: Path, *, rounds: int) -> Section:
                 rows += await _invoked(made, server, "a saturated worker", rounds)
     return Section(
         "8a. Invoking and following jobs, in ms: p50 / p95",
-        "Saturated is a worker whose four runs stream from a model, and a queue behind them. The"
+        "Saturated is a worker all of whose runs stream from a model, and a queue behind them. The"
         f" baseline sends the statements that ours sends, in psycopg; {rounds} of each. The goal is"
         " for the p95.",
         rows,
@@ -59,16 +61,32 @@ async def _invoked(made: Bench, server: Wire, beside: str, rounds: int) -> list[
     ]
 
 
-async def _begun(made: Bench, rounds: int) -> Row:
-    """Measure until a worker with nothing else to do has claimed a job."""
-    times: list[float] = []
-    with worker_of(made):
-        await made.jobs.until(await made.invoke(), "complete")
-        for _ in range(rounds):
-            job = await made.invoke()
-            await made.jobs.until(job, "complete")
-            times.append(await made.milliseconds(job, "created_at", "started_at"))
-    return _judged("enqueued, until a worker begins the run", Samples(tuple(times)), START_GOAL_MS)
+async def _beside_a_worker(data_root: Path, rounds: int) -> list[Row]:
+    """Measure invocations that look for a worker, which is here and has nothing else to do."""
+    answered, claimed = list[float](), list[float]()
+    async with bench(data_root, start_worker=True, **ECHO) as made:
+        station = Station.of(made.settings)
+
+        async def here() -> bool:
+            return station.is_staffed()
+
+        with worker_of(made):
+            await eventually(here)
+            await made.jobs.until(await made.invoke(), "complete")
+            for _ in range(rounds):
+                invoked = time.perf_counter()
+                job = await made.invoke()
+                answered.append((time.perf_counter() - invoked) * 1000)
+                await made.jobs.until(job, "complete")
+                claimed.append(await made.milliseconds(job, "created_at", "started_at"))
+    return [
+        _judged(
+            "invoke_persona, finds that a worker is here, in process",
+            Samples(tuple(answered)),
+            INVOKE_GOAL_MS,
+        ),
+        _judged("enqueued, until a worker begins the run", Samples(tuple(claimed)), START_GOAL_MS),
+    ]
 
 
 async def _followed(made: Bench, server: Wire, idle: Pool, rounds: int) -> list[Row]:

@@ -31,7 +31,7 @@ async def measure(data_root: Path, *, rounds: int) -> Section:
         runner = model_runner(CONFIG, lambda _: [])
 
         async def alone() -> None:
-            agent = Agent(model_of(job, None), instructions=job.prompt)
+            agent = Agent(model_of(job.model, job.model_url, None), instructions=job.prompt)
             async with agent.run_stream_events(job.request) as events:
                 async for _ in events:
                     pass

@@ -4,11 +4,12 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ class Session:
 
 # A command that waits for an answer that no test gives is not waited for.
 PATIENCE_S = 30
+# The first terminal that a new session opens is its own. Of no other does a process know whether it
+# has the foreground.
+_HAVE_AND_RUN = ': <"$0"; exec "$@"'
 
 
 class Talk:
@@ -63,7 +67,17 @@ class Talk:
 
 def on_terminal(cli: Cli, *arguments: str, typed: str = "", columns: int = 80) -> Session:
     """Run a command whose input and outputs are one terminal, and return all that it showed."""
-    with _started(cli, arguments, columns) as (terminal, process):
+    return _to_its_end(cli, [str(DRAMATIS), *arguments], typed, columns)
+
+
+def in_background(cli: Cli, *arguments: str, columns: int = 80) -> Session:
+    """Run a command as a shell's background job, and return all that its terminal showed."""
+    line = shlex.join([str(DRAMATIS), *arguments])
+    return _to_its_end(cli, ["bash", "-c", f"set -m; {line} & wait $!"], "", columns)
+
+
+def _to_its_end(cli: Cli, command: Sequence[str], typed: str, columns: int) -> Session:
+    with _started(cli, command, columns) as (terminal, process):
         os.write(terminal, typed.encode())
         seen = _all_of(terminal)
     return Session(process.returncode, _text(seen))
@@ -72,13 +86,13 @@ def on_terminal(cli: Cli, *arguments: str, typed: str = "", columns: int = 80) -
 @contextmanager
 def talking_to(cli: Cli, *arguments: str, columns: int = 80) -> Generator[Talk]:
     """Run a command on a terminal, and answer what it asks when it asks."""
-    with _started(cli, arguments, columns) as (terminal, process):
+    with _started(cli, [str(DRAMATIS), *arguments], columns) as (terminal, process):
         yield Talk(terminal, process)
 
 
 @contextmanager
 def _started(
-    cli: Cli, arguments: tuple[str, ...], columns: int
+    cli: Cli, command: Sequence[str], columns: int
 ) -> "Generator[tuple[int, subprocess.Popen[bytes]]]":
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -86,11 +100,12 @@ def _started(
     environment = cli.environment({"TERM": "dumb"})
     environment.pop("COLUMNS", None)
     with subprocess.Popen(
-        [DRAMATIS, *arguments],
+        ["sh", "-c", _HAVE_AND_RUN, os.ttyname(its), *command],
         stdin=its,
         stdout=its,
         stderr=its,
         env=environment,
+        start_new_session=True,
     ) as process:
         os.close(its)
         try:

@@ -433,6 +433,50 @@ def test_a_data_root_that_no_disk_can_have_is_a_finding(offline: Cli):
         ),
         ({"MODEL": "openai:gpt-5", "MODEL_KEY": "hunter2"}, ("ok", "openai:gpt-5", None)),
         (
+            {"MODEL": "openai:gpt-5"},
+            (
+                "failed",
+                "openai:gpt-5: This worker is not set up for models of openai.",
+                "Set OPENAI_API_KEY where it runs.",
+            ),
+        ),
+        (
+            {"MODEL": "nonsense:foo", "MODEL_KEY": "hunter2"},
+            (
+                "failed",
+                "nonsense:foo: There is no model provider 'nonsense'.",
+                "DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at the server of DRAMATIS_MODEL_URL.",
+            ),
+        ),
+        (
+            {"MODEL": "small"},
+            (
+                "failed",
+                "small: The model small is of no provider.",
+                "DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at the server"
+                " of DRAMATIS_MODEL_URL.",
+            ),
+        ),
+        *[
+            (
+                {"MODEL": "small", "MODEL_URL": url},
+                (
+                    "failed",
+                    "small: DRAMATIS_MODEL_URL is no address",
+                    "Write it as http://host:port/v1 or https://host/v1.",
+                ),
+            )
+            for url in ("localhost:11434/v1", "http://hunter2:hunter2@", "::hunter2::")
+        ],
+        (
+            {"MODEL": "openai:gpt-5", "MODEL_KEY_FILE": "/gone/hunter2"},
+            (
+                "failed",
+                "openai:gpt-5: The file of the model's key cannot be read.",
+                "Check DRAMATIS_MODEL_KEY_FILE where the worker is started.",
+            ),
+        ),
+        (
             {"MODEL": "small", "MODEL_URL": "http://me:hunter2@localhost/v1"},
             ("ok", "small at the server of DRAMATIS_MODEL_URL", None),
         ),
@@ -442,7 +486,7 @@ def test_a_data_root_that_no_disk_can_have_is_a_finding(offline: Cli):
             (
                 "failed",
                 "the command gone is not there",
-                "DRAMATIS_RUNNER_COMMAND names a program that PATH has.",
+                "DRAMATIS_RUNNER_COMMAND names a program that PATH has, or an absolute path.",
             ),
         ),
     ],
@@ -450,10 +494,21 @@ def test_a_data_root_that_no_disk_can_have_is_a_finding(offline: Cli):
 def test_it_is_said_what_personas_run_on_and_no_key(
     offline: Cli, settings: dict[str, str], told: tuple[str, str, str | None]
 ):
+    offline.env["OPENAI_API_KEY"] = None
     env = {f"DRAMATIS_{name}": value for name, value in settings.items()}
 
     assert examine(offline, **env).told("model") == told
     assert "hunter2" not in offline.run("doctor", env=env).output
+
+
+def test_a_file_may_have_the_key_of_the_model(offline: Cli):
+    offline.env["OPENAI_API_KEY"] = None
+    key = offline.folder / "key"
+    key.write_text("hunter2\n")
+
+    found = examine(offline, DRAMATIS_MODEL="openai:gpt-5", DRAMATIS_MODEL_KEY_FILE=str(key))
+
+    assert found.told("model") == ("ok", "openai:gpt-5", None)
 
 
 def test_a_model_needs_the_libraries_that_speak_to_it(

@@ -11,11 +11,8 @@ import click
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from db import locks
 from server.access import login_name
 from server.cli import main
-from server.jobs.starting import Station
-from server.settings import Settings
 from server.specs.checks import read_checks
 from server.specs.notation import read_spec
 from tests.cli.conftest import DRAMATIS, Cli
@@ -128,15 +125,9 @@ def reader(cli: Cli, model: str) -> Iterator[Cli]:
         "DRAMATIS_WORKER_IDLE_S": "5",
     }
     yield cli
-    settings = Settings.model_validate(
-        {"data_root": cli.data_root, "database_url": cli.database_url}
-    )
-    station = Station.of(settings)
-    if station.folder.is_dir():
+    if (cli.data_root / "workers").is_dir():
         cli.run("job", "reset", "--yes")
-        # The worker has it until it has left.
-        with locks.alone(station.on_demand):
-            pass
+        cli.run("worker", "--stop")
 
 
 @pytest.mark.parametrize("howto", HOWTOS)

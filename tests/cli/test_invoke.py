@@ -1,15 +1,22 @@
 import fcntl
 import json
 import os
+import pty
+import select
 import subprocess
+import sys
 
+import psycopg
 import pytest
 from dirty_equals import IsPartialDict, IsStr
 from inline_snapshot import snapshot
+from psycopg import sql
+from sqlalchemy import make_url
 
+from server.cli.invoke import ProgressLine
 from tests.cli.conftest import DRAMATIS, Cli
 from tests.cli.jobs import WAITS, in_shop, invoked, let_go_on, stable, state_of, worker_of
-from tests.cli.terminals import on_terminal, talking_to
+from tests.cli.terminals import in_background, on_terminal, talking_to
 
 UUID = IsStr(regex=r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -33,6 +40,16 @@ def wait_until_gone(cli: Cli) -> None:
     (lock,) = (cli.data_root / "workers").glob("*.on-demand")
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
+
+
+def take_away_database(cli: Cli, admin: psycopg.Connection) -> None:
+    """Cut every connection, and refuse new ones."""
+    name = make_url(cli.database_url or "").database or ""
+    refused = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+    admin.execute(refused.format(sql.Identifier(name)))
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+    )
 
 
 def context_of(cli: Cli, *arguments: str) -> str:
@@ -274,6 +291,25 @@ def test_who_waits_on_a_terminal_sees_a_line_that_is_gone_at_the_end(shop: Cli):
     assert (ended.exit_code, result) == (0, "First part.\nSecond part.\n")
 
 
+def test_who_waits_in_the_background_of_a_terminal_draws_nothing_on_it(shop: Cli):
+    with worker_of(shop):
+        ended = in_background(shop, "invoke", "architect", "answer", "--wait")
+
+    said, _, of_the_shell = ended.seen.partition("[1]+")
+    assert (ended.exit_code, said) == (0, "All is well.\n"), of_the_shell
+
+
+def test_a_terminal_of_somebody_elses_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    ours, its = pty.openpty()
+    with os.fdopen(its, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        ProgressLine().draw("pending")
+        shown, _, _ = select.select([ours], [], [], 0)
+    os.close(ours)
+
+    assert shown == []
+
+
 def test_a_result_cannot_drive_the_terminal(shop: Cli):
     with worker_of(shop):
         seen = on_terminal(shop, "invoke", "architect", "colour", "--wait").seen
@@ -303,6 +339,25 @@ The job goes on. `dramatis job show SHORT` shows how it is, `dramatis job cancel
         )
     )
     assert result == "First part.\nSecond part.\n"
+
+
+def test_who_loses_the_database_while_they_wait_is_told_that_the_job_goes_on(
+    shop: Cli, admin: psycopg.Connection
+):
+    with talking_to(shop, "invoke", "architect", "answer", "--wait") as talk:
+        talk.wait_for("Waiting: next in the queue.")
+        take_away_database(shop, admin)
+        ended = talk.end()
+
+    assert (ended.exit_code, stable(ended.seen.rpartition("\r")[2])) == snapshot(
+        (
+            6,
+            """\
+The job goes on. `dramatis job show SHORT` shows how it is, `dramatis job cancel SHORT` stops it.
+Error: The database does not answer. Nothing was changed. Try again; if it persists, run `dramatis doctor`.
+""",
+        )
+    )
 
 
 def test_a_job_that_is_cancelled_while_somebody_waits_is_no_success(shop: Cli):

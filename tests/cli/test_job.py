@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from server.cli import job_views
 from server.cli.invoke import ProgressLine
 from server.cli.job import Said, rest_of
-from server.jobs.shapes import JobFailed, Recommendation, RunRecord, Statistics
+from server.jobs.shapes import JobFailed, PersonaUsage, Recommendation, RunRecord, Statistics
 from tests.cli.conftest import Cli
 from tests.cli.jobs import WAITS, in_shop, invoked, let_go_on, ran, stable, state_of, worker_of
 from tests.cli.terminals import Session, on_terminal, talking_to
@@ -405,13 +405,34 @@ def test_usage_is_shown_by_day_and_persona(shop: Cli):
             "Nobody was invoked in these days.\n",
             """\
 DAY  PERSONA  RUNS  IN  OUT  USD  SET ASIDE  DAY'S LIMIT
-DAY  architect  1  IN  4  0.0000  0  1,000,000, $10.0000
+DAY  architect  1  IN  4  unknown  0  1,000,000, $10.0000
 DAY  qa  0  0  0  0.0000  200,000, $1.5000  1,000,000, $10.0000
 """,
         )
     )
-    assert shop.answer("usage")["usage"][1] == IsPartialDict(persona="qa", reserved_usd=1.5)
+    assert shop.answer("usage")["usage"] == [
+        IsPartialDict(persona="architect", usd=None, unpriced=True),
+        IsPartialDict(persona="qa", usd=0.0, unpriced=False, reserved_usd=1.5),
+    ]
     assert shop.refusal("usage", "--days", "0")[:2] == (2, "usage")
+
+
+def test_a_cost_that_leaves_runs_out_is_said_to_be_the_least():
+    usage = PersonaUsage(
+        persona="qa",
+        day="2030-01-02",
+        runs=2,
+        input_tokens=20,
+        output_tokens=10,
+        usd=0.25,
+        unpriced=True,
+        reserved_tokens=0,
+        reserved_usd=0,
+        tokens_limit=None,
+        usd_limit=None,
+    )
+
+    assert "  at least 0.2500  " in job_views.spent([usage])
 
 
 LINES = st.lists(st.text("ab \n", max_size=6), max_size=3)

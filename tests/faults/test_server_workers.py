@@ -7,7 +7,7 @@ from server.jobs.starting import Station
 from server.settings import Settings
 from tests.jobs.worker_processes import Agents, on_demand_workers, until_none
 from tests.jobs.workers import Jobs, eventually
-from tests.stdio import Server
+from tests.stdio import MODERN, Server
 
 pytestmark = pytest.mark.anyio
 
@@ -47,22 +47,20 @@ async def test_the_next_server_starts_a_worker_for_a_job_whose_worker_was_killed
     assert await jobs.stored(job, "attempt", "losses") == (2, 1)
 
 
-async def test_a_job_runs_although_the_client_left_as_soon_as_it_was_there(
-    jobs: Jobs, agents: Agents, settings: Settings
+@pytest.mark.parametrize("modern", [False, True])
+async def test_a_job_runs_although_the_client_left_as_soon_as_it_had_asked(
+    jobs: Jobs, agents: Agents, settings: Settings, modern: bool
 ):
     agents.let_go()
     arguments = {"name": "invoke_persona", "arguments": {"persona": "architect", "task": "Look."}}
 
-    async def states() -> list[tuple[str]]:
-        return await jobs.rows("SELECT status FROM dramatis.persona_jobs")
-
     async def complete() -> bool:
-        return await states() == [("complete",)]
+        return await jobs.rows("SELECT status FROM dramatis.persona_jobs") == [("complete",)]
 
     with server_of(settings) as server:
-        await anyio.to_thread.run_sync(server.initialize)
-        server.send("tools/call", arguments)
-        await eventually(states)
+        if not modern:
+            await anyio.to_thread.run_sync(server.initialize)
+        server.send("tools/call", arguments | (MODERN if modern else {}))
         server.close_input()
         code = await anyio.to_thread.run_sync(server.process.wait)
     await eventually(complete)

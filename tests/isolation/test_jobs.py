@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from server.jobs import queries as jobs
+from server.jobs import statistics
 from server.jobs.following import follow_job, followed_job
 from server.jobs.record import run_record
 from server.jobs.retention import clean_jobs
@@ -73,8 +74,8 @@ async def test_jobs_of_two_tenants_know_nothing_of_each_other(two_tenants: Tenan
         here = in_project_of(caller, app)
         async with here.work(caller) as work:
             listed = await jobs.list_jobs(work)
-            counts = await jobs.job_statistics(work)
-            usage = await jobs.persona_usage(work)
+            counts = await statistics.job_statistics(work)
+            usage = await statistics.persona_usage(work)
         assert [job.task for job in listed.jobs] == [f"Work for {caller.name}."]
         assert (listed.total_count, counts.jobs_by_status) == (1, {"failed": 1})
         assert [(one.persona, one.runs) for one in usage] == [(listed.jobs[0].persona, 1)]

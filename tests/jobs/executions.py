@@ -6,9 +6,9 @@ import anyio
 
 from server.jobs.delivering import withdraw
 from server.jobs.execution import Execution
-from server.jobs.queries import persona_usage
 from server.jobs.running import Outcome, Reporting, RunJob, Runner
 from server.jobs.shapes import PersonaUsage, Step
+from server.jobs.statistics import persona_usage
 from tests.jobs.workers import DEADLINE_S, Jobs, execution_of
 
 LOOKED = Step(

@@ -16,13 +16,13 @@ from server.jobs.queries import (
     AmbiguousJob,
     NoSuchJob,
     find_job,
-    job_statistics,
     list_jobs,
     parsed_id,
 )
 from server.jobs.record import run_record
 from server.jobs.service import cancel_job, reset_jobs
 from server.jobs.shapes import JobListing
+from server.jobs.statistics import job_statistics
 from server.personas.service import register_persona
 from server.work import App, Caller
 from tests.benchmarks.raw import recorded

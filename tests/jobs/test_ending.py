@@ -7,11 +7,12 @@ from dirty_equals import IsUUID
 from inline_snapshot import snapshot
 from sqlalchemy import text
 
-from server.jobs.queries import NoSuchJob, job_statistics, list_jobs
+from server.jobs.queries import NoSuchJob, list_jobs
 from server.jobs.record import run_record
 from server.jobs.reporting import NotOurs
 from server.jobs.service import JobNotRetryable, cancel_job, reset_jobs, retry_job
 from server.jobs.shapes import Cancellation, Reset
+from server.jobs.statistics import job_statistics
 from server.personas.queries import PersonaNotFound
 from server.personas.service import PersonaArchived, register_persona, update_persona
 from server.work import App, Caller

@@ -12,7 +12,6 @@ from dirty_equals import IsUUID
 from inline_snapshot import snapshot
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from db.session import TenantSession
 from server.errors import Forbidden, Invalid
@@ -328,15 +327,19 @@ async def test_a_worker_is_looked_for_when_the_job_can_be_found(
 
 
 @pytest.mark.parametrize("verb", ["invoke", "retry"])
-async def test_whoever_goes_away_when_the_job_is_there_leaves_it_with_a_worker(
-    own_app: App, verb: str
+@pytest.mark.parametrize("moment", ["after_begin", "after_commit"])
+async def test_whoever_goes_away_meanwhile_leaves_a_job_with_a_worker(
+    own_app: App, verb: str, moment: str
 ):
     caller = operator(own_app)
     earlier = await failed(own_app, caller)
     looked: list[str] = []
-    app = but(own_app, jobs=but(own_app.jobs, start_worker=lambda _: looked.append("looked")))
 
-    with anyio.CancelScope() as scope, called_at_commit(scope.cancel):
+    def look(_: Collection[str] | None) -> None:
+        looked.append("looked")
+
+    app = but(own_app, jobs=but(own_app.jobs, start_worker=look))
+    with anyio.CancelScope() as scope, called(moment, scope.cancel):
         if verb == "invoke":
             await invoke_persona(app, caller, "architect", TASK)
         else:
@@ -349,15 +352,15 @@ async def test_whoever_goes_away_when_the_job_is_there_leaves_it_with_a_worker(
 
 
 @contextmanager
-def called_at_commit(act: Callable[[], None]) -> Generator[None]:
-    def committed(_: Session) -> None:
+def called(moment: str, act: Callable[[], None]) -> Generator[None]:
+    def reached(*_: object) -> None:
         act()
 
-    event.listen(TenantSession, "after_commit", committed)
+    event.listen(TenantSession, moment, reached)
     try:
         yield
     finally:
-        event.remove(TenantSession, "after_commit", committed)
+        event.remove(TenantSession, moment, reached)
 
 
 @pytest.mark.parametrize(

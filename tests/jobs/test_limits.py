@@ -12,10 +12,11 @@ from sqlalchemy import text
 from server.jobs.ending import Spending, spend_late
 from server.jobs.leases import hand_back
 from server.jobs.limits import BudgetExhausted, QueueFull, TooManyInvocations
-from server.jobs.queries import list_jobs, persona_usage
+from server.jobs.queries import list_jobs
 from server.jobs.record import run_record
 from server.jobs.reporting import JobReporting
 from server.jobs.service import cancel_job, reset_jobs
+from server.jobs.statistics import persona_usage
 from server.work import App, Caller, JobLimits, Work
 from tests.conftest import but, operator
 from tests.jobs.conftest import aged, begun, configured, ended, invoked, left_behind, taken

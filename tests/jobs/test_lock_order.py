@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from server.jobs.ending import Spending, spend_late
 from server.jobs.leases import renew
-from server.jobs.queries import persona_usage
 from server.jobs.retention import clean_jobs
 from server.jobs.service import cancel_job, reset_jobs
+from server.jobs.statistics import persona_usage
 from server.work import App, Work
 from tests.conftest import operator
 from tests.jobs.conftest import aged, begun, invoked

@@ -1,7 +1,6 @@
 """What a run on a model says when the model, its server or its provider fails."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from inline_snapshot import snapshot
@@ -10,7 +9,7 @@ from pydantic_ai.exceptions import ModelTimeoutError
 from server.jobs.model_choice import ModelConfig, model_of
 from server.jobs.model_failures import in_our_words
 from server.jobs.running import RunFailed, RunnerMissing, RunThrottled, RunTimedOut
-from tests.jobs.model_runs import JOB, KEY, Told, run
+from tests.jobs.model_runs import KEY, Told, run
 from tests.jobs.model_server import Answers, Reply, Says, serving_model
 
 pytestmark = pytest.mark.anyio
@@ -193,14 +192,14 @@ async def test_a_server_that_is_not_there_does_not_answer():
             "nobody:model",
             RunFailed,
             snapshot(
-                "There is no model provider 'nobody'. DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at a URL."
+                "There is no model provider 'nobody'. DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at the server of DRAMATIS_MODEL_URL."
             ),
         ),
         (
             "test",
             RunFailed,
             snapshot(
-                "The model test is of no provider. DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at a URL."
+                "The model test is of no provider. DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at the server of DRAMATIS_MODEL_URL."
             ),
         ),
         (
@@ -214,7 +213,7 @@ async def test_a_server_that_is_not_there_does_not_answer():
             "gpt-5",
             RunFailed,
             snapshot(
-                "The model gpt-5 is of no provider. DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at a URL."
+                "The model gpt-5 is of no provider. DRAMATIS_MODEL is `provider:name`, for example `openai:gpt-5`, or a name at the server of DRAMATIS_MODEL_URL."
             ),
         ),
     ],
@@ -225,7 +224,7 @@ async def test_a_model_that_cannot_be_had_says_what_is_missing(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
     with pytest.raises(kind) as raised:
-        model_of(replace(JOB, model=name), None)
+        model_of(name, None, None)
 
     assert (type(raised.value), str(raised.value)) == (kind, sentence)
 
@@ -253,7 +252,7 @@ async def test_a_model_that_cannot_be_used_says_why_without_a_path(
     monkeypatch.setenv("CODEX_HOME", "/nowhere")
 
     with pytest.raises(RunFailed) as raised:
-        model_of(replace(JOB, model=name), "some-key")
+        model_of(name, None, "some-key")
 
     assert str(raised.value) == sentence
 

@@ -11,23 +11,27 @@ from server.jobs.running import RunnerMissing
 from server.settings import Settings
 
 
-def of(file: Path, **values: str) -> Settings:
+def of(file: Path, **values: object) -> Settings:
     return Settings.model_validate({"model_key_file": file, **values})
 
 
 def test_a_key_in_a_file_can_be_replaced(tmp_path: Path):
     file = tmp_path / "key"
-    keys: list[str | None] = []
+    keys: list[str] = []
     for text in ("first\n", " second "):
         file.write_text(text)
         key = model_key(of(file))
-        keys.append(key and key.get_secret_value())
+        assert key is not None
+        keys.append(key.get_secret_value())
 
     assert keys == ["first", "second"]
 
 
 def test_a_key_that_is_set_comes_before_that_of_a_file_and_without_both_there_is_none():
-    assert model_key(of(Path("/gone"), model_key="set")) == Settings.model_validate({"model_key": "set"}).model_key
+    assert (
+        model_key(of(Path("/gone"), model_key="set"))
+        == Settings.model_validate({"model_key": "set"}).model_key
+    )
     assert model_key(Settings()) is None
 
 

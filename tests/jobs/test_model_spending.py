@@ -170,14 +170,14 @@ async def test_a_price_is_that_of_the_model_it_was_set_for():
     config = ModelConfig("openai:gpt-5", key=lambda: KEY, price=(2.0, 10.0))
 
     with pytest.raises(PriceUnknown):
-        price_of(job, config, model_of(job, KEY.get_secret_value()))
+        price_of(job, config, model_of(job.model, job.model_url, KEY.get_secret_value()))
 
 
 async def test_providers_have_prices():
     job = replace(JOB, model="openai:gpt-5", usd_limit=1.0)
     config = ModelConfig("openai:gpt-5", key=lambda: KEY)
 
-    price = price_of(job, config, model_of(job, KEY.get_secret_value()))
+    price = price_of(job, config, model_of(job.model, job.model_url, KEY.get_secret_value()))
 
     million = price(RequestUsage(input_tokens=1_000_000))
     cached = price(RequestUsage(input_tokens=1_000_000, cache_read_tokens=900_000))

@@ -217,7 +217,7 @@ async def test_the_key_goes_to_the_provider_of_the_worker_only(monkeypatch: pyte
 
     def model(name: str) -> Model:
         job = replace(JOB, model=name)
-        return model_of(job, key_of(job, config))
+        return model_of(job.model, job.model_url, key_of(job, config))
 
     mine = model("openai:gpt-5-mini")
     with pytest.raises(RunnerMissing) as raised:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from server.jobs.leases import claim, hand_back
-from server.jobs.queries import job_statistics, list_jobs
+from server.jobs.queries import list_jobs
 from server.jobs.retention import clean_if_due, clean_jobs, recommended
 from server.jobs.service import cancel_job
+from server.jobs.statistics import job_statistics
 from server.work import App, Caller, Work
 from tests.conftest import operator
 from tests.jobs.conftest import (

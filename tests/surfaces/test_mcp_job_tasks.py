@@ -10,7 +10,6 @@ from dirty_equals import IsDatetime, IsPartialDict, IsStr
 from mcp import Client
 from mcp.client import ClaimContext, ClientExtension, ResultClaim, advertise
 from mcp.types import INVALID_PARAMS, CallToolResult
-from pydantic import JsonValue
 from sqlalchemy import select
 
 from db.tables import DecisionRow
@@ -46,7 +45,7 @@ pytestmark = pytest.mark.anyio
 TASK = "Review the queue."
 FLAKY_TESTS = "standard://testing/flaky-tests"
 APPROVE = {"action": "accept", "content": {"decision": "approve"}}
-UNTOUCHED: dict[str, JsonValue] = {"action": "accept", "content": {}}
+UNEXPLAINED = {"action": "accept", "content": {"decision": "approve", "feedback": ""}}
 CHANGE = {"action": "accept", "content": {"decision": "ask for changes", "feedback": "Why?"}}
 NO = {"action": "decline"}
 AWAY = {"action": "cancel"}
@@ -102,7 +101,7 @@ async def not_taken(client: Client, job_id: UUID, answers: dict[str, Any]) -> st
 
 
 def command_of(made: Proposed) -> str:
-    return f"`dramatis standards review {made.id} --project "
+    return f"`dramatis standards review {made.id}` shows it."
 
 
 class Following(ClientExtension):
@@ -201,14 +200,10 @@ async def test_a_task_tells_how_its_job_goes(client: Client, app: App, run: JobR
 
 
 @pytest.mark.parametrize(
-    ("partial", "texts"),
-    [
-        ("", ["architect failed: It broke."]),
-        ("So far", ["architect failed: It broke.", "What it wrote until then:\n\nSo far"]),
-    ],
+    ("partial", "written"), [("", []), ("So far", ["What it wrote until then:\n\nSo far"])]
 )
 async def test_a_job_that_failed_is_a_task_that_completed_with_a_tools_error(
-    client: Client, run: JobReporting, partial: str, texts: list[str]
+    client: Client, run: JobReporting, partial: str, written: list[str]
 ):
     await run.text(partial)
     await run.write()
@@ -216,6 +211,11 @@ async def test_a_job_that_failed_is_a_task_that_completed_with_a_tools_error(
 
     found = await task(client, run.job_id)
 
+    texts = [
+        f"architect failed: It broke.\nIts job_id is {run.job_id}: retry_persona_job runs it again,"
+        " get_persona_run says why it failed.",
+        *written,
+    ]
     assert found["status"] == "completed"
     assert found["result"] == {
         "content": [{"type": "text", "text": text} for text in texts],
@@ -266,7 +266,7 @@ async def test_a_proposal_of_the_run_is_asked_about_with_the_form_for_standards(
     }
 
 
-@pytest.mark.parametrize("answer", [APPROVE, UNTOUCHED])
+@pytest.mark.parametrize("answer", [APPROVE, UNEXPLAINED])
 async def test_a_yes_makes_it_a_standard_in_the_persons_name(
     client: Client, app: App, run: JobReporting, project: Project, answer: dict[str, Any]
 ):
@@ -345,7 +345,16 @@ async def test_a_question_of_one_task_is_not_answered_through_another(
 
 @pytest.mark.parametrize(
     "answer",
-    ["yes", None, {"action": "accept"}, {"action": "accept", "content": {"decision": "x"}}],
+    [
+        "yes",
+        None,
+        {"action": "accept"},
+        {"action": "accept", "content": {}},
+        {"action": "accept", "content": {"x": 1}},
+        {"action": "accept", "content": {"feedback": ""}},
+        {"action": "accept", "content": {"decision": "approve", "x": 1}},
+        {"action": "accept", "content": {"decision": "x"}},
+    ],
 )
 async def test_what_is_no_answer_to_the_form_is_refused_and_asked_anew(
     client: Client, app: App, run: JobReporting, answer: object
@@ -359,7 +368,7 @@ async def test_what_is_no_answer_to_the_form_is_refused_and_asked_anew(
 
     assert said.startswith(
         f"answer_not_taken: That is no answer to the form about proposal {made.id}. "
-        + command_of(made)
+        f"{command_of(made)}"
     )
     (anew,) = found["inputRequests"]
     assert anew.startswith(f"proposal-{made.id}-")
@@ -478,7 +487,7 @@ async def test_an_answer_that_is_sent_again_is_acknowledged_again(
     key = await key_of(client, run.job_id, made)
     await answered(client, run.job_id, {key: APPROVE})
 
-    found = await answered(client, run.job_id, {key: UNTOUCHED})
+    found = await answered(client, run.job_id, {key: UNEXPLAINED})
     said = await not_taken(client, run.job_id, {key: CHANGE})
 
     assert found["status"] == "working"
@@ -528,7 +537,7 @@ async def test_clients_hear_of_an_approval_in_a_task(client: Client, app: App, r
 
 
 async def test_a_task_begins_with_what_its_handle_says(app: App):
-    def refuse() -> None:
+    def refuse(_: object) -> None:
         raise WorkerNotStarted("No worker can be started here.")
 
     following = Beginning()

@@ -200,7 +200,9 @@ async def test_invoking_answers_with_a_handle(agent: Client):
         "job_id": IsUUID(4),
         "persona": "qa",
         "estimated_duration_seconds": 60,
-        "poll_command": IsStr(regex=r'check_persona_job\(job_id="[0-9a-f-]{36}"\)'),
+        "poll_command": IsStr(
+            regex=r'check_persona_job\(job_id="[0-9a-f-]{36}", wait_seconds=50\)'
+        ),
         "message": IsStr(regex=r"QA works in the background\. .*"),
     }
     assert result.meta == IsPartialDict(
@@ -457,7 +459,7 @@ class Companion:
         self.calls = 0
         self.ended = anyio.Event()
 
-    def start_worker(self) -> None:
+    def start_worker(self, _: object) -> None:
         self.calls += 1
 
     async def __call__(self, app: App, audience: Any) -> None:

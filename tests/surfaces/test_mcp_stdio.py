@@ -3,13 +3,24 @@
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dirty_equals import IsStr
+from mcp.types import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
 
 from tests.conftest import Databases
 from tests.stdio import INITIALIZE, MODERN, Server
 
 Start = Callable[..., Server]
+
+PROPOSAL: dict[str, Any] = {
+    "domain": "testing",
+    "topic": "flaky-tests",
+    "content": "# Flaky tests\n\nPass the clock in.\n",
+    "reason": "A test failed at midnight.",
+    "confidence": 0.9,
+}
 
 
 @pytest.fixture
@@ -112,14 +123,77 @@ def test_standard_output_carries_nothing_but_the_protocol(start: Start):
     assert b"dramatis: DEBUG:" in b"".join(server.errors)
 
 
-def test_a_line_that_is_no_json_does_not_keep_the_next_one_from_being_served(start: Start):
-    with start() as server:
-        server.initialize()
-        assert server.process.stdin is not None
-        server.process.stdin.write(b"{not json\n")
-        found = server.call("lookup_role", name="developer")
+def refused(number: int | None, code: int, message: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message}}
 
+
+@pytest.mark.parametrize("modern", [False, True])
+def test_what_cannot_be_read_is_answered_with_what_is_wrong(start: Start, modern: bool):
+    half = '"method": "tools/call", "params": {"name": "lookup_role", "arguments": {"name": "\\ud83d"}}'
+    deep = f'"method": "tools/list", "params": {{"a": {"[" * 300}{"]" * 300}}}'
+    lines = [
+        "{not json",
+        "",
+        f'{{"jsonrpc": "2.0", "id": 1001, {half}}}',
+        f'{{"jsonrpc": "2.0", "id": "\\ud83d", {half}}}',
+        f'{{"jsonrpc": "2.0", "id": 1002, {deep}}}',
+        "[" * 100_000,
+        '{"jsonrpc": "2.0", "id": 1003, "method": "tools/list", "params": []}',
+        '{"jsonrpc": "2.0", "id": 1004}',
+        "[]",
+    ]
+    with start() as server:
+        if not modern:
+            server.initialize()
+        for line in lines:
+            server.write_line(line)
+        answers = [server.receive() for _ in range(len(lines) - 1)]
+        found = server.call("lookup_role", modern=modern, name="developer")
+
+    no_unicode = "invalid: The message must be valid Unicode text: it has half of a surrogate pair."
+    no_message = "invalid: This is no message of JSON-RPC 2.0."
+    assert answers == [
+        refused(
+            None,
+            PARSE_ERROR,
+            "invalid: This cannot be read as JSON: key must be a string at line 1 column 2.",
+        ),
+        refused(1001, INVALID_PARAMS, no_unicode),
+        refused(None, INVALID_PARAMS, no_unicode),
+        refused(1002, INVALID_PARAMS, IsStr(regex="invalid: .*: recursion limit exceeded at .*")),
+        refused(None, PARSE_ERROR, IsStr(regex="invalid: .*: recursion limit exceeded at .*")),
+        refused(1003, INVALID_REQUEST, no_message),
+        refused(1004, INVALID_REQUEST, no_message),
+        refused(None, INVALID_REQUEST, no_message),
+    ]
     assert found["isError"] is False
+    assert server.errors == []
+
+
+def test_whoever_is_asked_and_answers_what_cannot_be_read_ends_the_call_that_asks(
+    start: Start, tmp_path: Path
+):
+    (tmp_path / "project").mkdir()
+    with start(
+        "--toolsets", "standards", DRAMATIS_PROJECT_ROOT=str(tmp_path / "project")
+    ) as server:
+        server.ask("initialize", INITIALIZE | {"capabilities": {"elicitation": {}}})
+        server.notify("notifications/initialized")
+        made = server.call("propose_standard", **PROPOSAL)["structuredContent"]
+        number = server.send(
+            "tools/call",
+            {"name": "request_standard_approval", "arguments": {"proposal": made["id"]}},
+        )
+        asked = server.receive()
+        server.write_line(
+            f'{{"jsonrpc": "2.0", "id": {asked["id"]}, "result": {{"action": "accept",'
+            ' "content": {"decision": "reject", "feedback": "\\ud83d"}}}'
+        )
+        answer = server.receive()
+
+    assert asked["method"] == "elicitation/create"
+    assert answer["id"] == number
+    assert "must be valid Unicode text" in str(answer)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -152,6 +226,38 @@ def test_closing_its_input_ends_it(start: Start):
 
         assert server.process.wait(5) == 0
     assert server.errors == []
+
+
+def test_closing_its_input_ends_it_although_somebody_listens(start: Start):
+    with start() as server:
+        server.send("subscriptions/listen", {"notifications": {}, **MODERN})
+        server.call("lookup_role", modern=True, name="developer")
+
+        server.close_input()
+
+        assert server.process.wait(5) == 0
+
+
+@pytest.mark.parametrize("modern", [False, True])
+def test_whoever_closes_its_input_at_once_is_answered_all_the_same(start: Start, modern: bool):
+    settings = {"DRAMATIS_MODEL": "test:none", "DRAMATIS_START_WORKER": "false"}
+    more = MODERN if modern else {}
+    arguments = {"persona": "architect", "task": "Look."}
+    with start("--toolsets", "jobs", **settings) as server:
+        if not modern:
+            server.send("initialize", INITIALIZE)
+            server.notify("notifications/initialized")
+        server.send("tools/call", {"name": "invoke_persona", "arguments": arguments, **more})
+        server.close_input()
+        answers = [server.receive() for _ in range(1 if modern else 2)]
+        code = server.process.wait(5)
+
+    with start("--toolsets", "jobs", **settings) as server:
+        found = server.call("list_persona_jobs", modern=True)["structuredContent"]
+
+    started = answers[-1]["result"]["structuredContent"]
+    assert [job["job_id"] for job in found["jobs"]] == [started["job_id"]]
+    assert code == 0
 
 
 def test_input_that_closes_at_once_ends_it(start: Start):

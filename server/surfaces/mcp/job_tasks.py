@@ -119,7 +119,9 @@ class JobTasks:
         refused: list[str] = []
         for key, question in asked.items():
             if key in answers and (refusal := await _take(ctx, question, answers[key])):
-                refused.append(f"{refusal} `{question.prospect.review_command}` shows it.")
+                # An error has no paths of the machine, as the whole command does.
+                review = f"dramatis standards review {question.prospect.id}"
+                refused.append(f"{refusal} `{review}` shows it.")
         if refused:
             raise AnswerNotTaken(" ".join(refused))
         return True
@@ -204,7 +206,10 @@ def _standing(status: JobStatus) -> tuple[TaskStatus, str | None, CallToolResult
 
 
 def _failure(failed: JobFailed) -> CallToolResult:
-    texts = [f"{failed.persona} failed: {failed.error}"]
+    texts = [
+        f"{failed.persona} failed: {failed.error}\nIts job_id is {failed.job_id}: retry_persona_job"
+        " runs it again, get_persona_run says why it failed."
+    ]
     if failed.partial_result:
         texts.append(f"What it wrote until then:\n\n{failed.partial_result}")
     content = [TextContent(type="text", text=text) for text in texts]

@@ -52,12 +52,13 @@ from server.surfaces.mcp.toolset import (
 )
 
 if TYPE_CHECKING:
-    from server.jobs import following, queries, record, service
+    from server.jobs import following, queries, record, service, statistics
 else:
     following = Late("server.jobs.following")
     queries = Late("server.jobs.queries")
     record = Late("server.jobs.record")
     service = Late("server.jobs.service")
+    statistics = Late("server.jobs.statistics")
 
 # Somebody who waits longer is better told that it takes its time.
 LONGEST_WAIT_S = 50
@@ -156,8 +157,9 @@ async def check_persona_job(
         int, Field(ge=0, le=LONGEST_WAIT_S, description="Wait so long for the end.")
     ] = 0,
 ) -> Annotated[CallToolResult, JobAnswer]:
-    """Use to see how an invocation is: its place in the queue, its progress, or its result, or its
-    error and what it wrote until then.
+    """Use for an invocation's progress and, only at its end, its text or error. With nothing else
+    to do, pass wait_seconds=50 instead of asking again. If it failed, mend what the error names
+    and retry it.
     """
     with refusals():
         app, caller = await acting(ctx)
@@ -214,7 +216,7 @@ async def persona_database_stats(ctx: Ctx) -> Statistics:
     """Use to see how many jobs are kept, the space they take, and when old ones are removed."""
     with refusals():
         async with use_case(ctx) as work:
-            return await queries.job_statistics(work)
+            return await statistics.job_statistics(work)
 
 
 async def reset_persona_jobs(
@@ -236,7 +238,10 @@ def told(status: JobStatus) -> CallToolResult:
 
 
 def _handle(started: JobStarted) -> CallToolResult:
-    answer = Started.model_validate(started, from_attributes=True)
+    poll = f'check_persona_job(job_id="{started.job_id}", wait_seconds={LONGEST_WAIT_S})'
+    answer = Started.model_validate(
+        started.model_copy(update={"poll_command": poll}), from_attributes=True
+    )
     meta = {JOB: str(started.job_id), MESSAGE: started.message, **traced(started.trace)}
     return structured(answer, meta)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, Resolve
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from server.errors import Conflict
 from server.late import Late
@@ -50,9 +50,11 @@ class AwaitsRevision(Conflict):
 class Answer(BaseModel):
     """What a person said. It comes out of an accepted form and is made nowhere else."""
 
-    # Optional, so that accepting means yes without having to choose anything.
+    model_config = ConfigDict(extra="forbid")
+
+    # Clients fill the default in. It is none of ours: one that loses fields would approve.
     decision: Literal["approve", "ask for changes", "reject"] = Field(
-        default="approve", description="What is to become of it"
+        description="What is to become of it", json_schema_extra={"default": "approve"}
     )
     feedback: str = Field(default="", description="Why; needed unless you approve")
 

@@ -9,20 +9,16 @@ import anyio
 from mcp.server import MCPServer, NotificationOptions
 from mcp.server.runner import serve_dual_era_loop
 from mcp.server.stdio import stdio_server
-from mcp.shared._context_streams import (
-    ContextReceiveStream,
-    ContextSendStream,
-    create_context_streams,
-)
+from mcp.shared._context_streams import create_context_streams
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCRequest
 
 from server.surfaces.mcp.attachment import Attachment
+from server.surfaces.mcp.conversation import Conversation, Incoming
 
 SHUTDOWN_S = 4
 
-Incoming = ContextReceiveStream[SessionMessage | Exception]
-Outgoing = ContextSendStream[SessionMessage]
+Messages = AsyncGenerator[SessionMessage]
 
 
 def run(server: MCPServer[Attachment]) -> None:
@@ -62,11 +58,17 @@ async def _serve(server: MCPServer[Attachment], finished: anyio.Event) -> None:
     async with stdio_server() as (read, write):
         try:
             async with low.lifespan(low) as attachment:
-                opening = await _answer_discovery(server, attachment, read, write)
+                conversation = Conversation(read, write)
+                messages = conversation.messages()
+                opening = await _answer_discovery(server, attachment, messages, conversation)
                 if opening is not None:
-                    async with _resumed(opening, read) as incoming:
+                    async with _resumed(opening, messages) as incoming:
                         await serve_dual_era_loop(
-                            low, incoming, write, lifespan_state=attachment, init_options=options
+                            low,
+                            incoming,
+                            conversation,
+                            lifespan_state=attachment,
+                            init_options=options,
                         )
         finally:
             # The transport ends when nobody can write any more.
@@ -75,7 +77,10 @@ async def _serve(server: MCPServer[Attachment], finished: anyio.Event) -> None:
 
 
 async def _answer_discovery(
-    server: MCPServer[Attachment], attachment: Attachment, read: Incoming, write: Outgoing
+    server: MCPServer[Attachment],
+    attachment: Attachment,
+    messages: Messages,
+    conversation: Conversation,
 ) -> SessionMessage | None:
     """Answer leading `server/discover` requests without letting them choose the protocol era.
 
@@ -85,17 +90,20 @@ async def _answer_discovery(
     Returns:
         The first other request; None when the client left.
     """
-    async for item in read:
-        if not isinstance(item, SessionMessage) or not isinstance(item.message, JSONRPCRequest):
+    async for item in messages:
+        if not isinstance(item.message, JSONRPCRequest):
             continue
         if item.message.method != "server/discover":
             return item
-        await _answer_alone(server, attachment, item, write)
+        await _answer_alone(server, attachment, item, conversation)
     return None
 
 
 async def _answer_alone(
-    server: MCPServer[Attachment], attachment: Attachment, item: SessionMessage, write: Outgoing
+    server: MCPServer[Attachment],
+    attachment: Attachment,
+    item: SessionMessage,
+    conversation: Conversation,
 ) -> None:
     low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # no public way
     send, receive = create_context_streams[SessionMessage | Exception](1)
@@ -107,19 +115,19 @@ async def _answer_alone(
     async with anyio.create_task_group() as tasks, send, answer_receive:
         tasks.start_soon(serve)
         await send.send(item)
-        await write.send(await answer_receive.receive())
+        await conversation.send(await answer_receive.receive())
         tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def _resumed(opening: SessionMessage, read: Incoming) -> AsyncGenerator[Incoming]:
+async def _resumed(opening: SessionMessage, messages: Messages) -> AsyncGenerator[Incoming]:
     """Give the opening request back to the stream it was read from."""
     send, receive = create_context_streams[SessionMessage | Exception](0)
 
     async def relay() -> None:
         async with send:
             await send.send(opening)
-            async for item in read:
+            async for item in messages:
                 await send.send(item)
 
     async with anyio.create_task_group() as tasks:

@@ -46,7 +46,8 @@ class TaskState:
         ttl_ms: how long after its creation it can be asked for; `None` when that has no end.
         poll_interval_ms: at least 1. Clients obey it literally.
         result: of the tool, when completed. A tool that failed has completed, with an error in it.
-        error: when failed, which only the protocol's own errors are.
+        error: when failed, which only the protocol's own errors are. Jobs of ours never are; the
+            official conformance suite has some that do.
         input_requests: the open questions while input is required. A key is never used again.
     """
 
@@ -97,7 +98,8 @@ class Tasks(Extension):
     """Serves the tasks of a store.
 
     Args:
-        required: tools that are refused to clients without the extension.
+        required: tools that are refused to clients without the extension. None of ours is; the
+            official conformance suite wants to see it.
     """
 
     identifier = TASKS
