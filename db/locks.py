@@ -1,5 +1,6 @@
 """File locks, which the kernel lets go when their holder is killed: see flock(2)."""
 
+import errno
 import os
 import sys
 import time
@@ -14,7 +15,8 @@ if sys.platform != "win32":  # pragma: no branch
 
 # How long `share_with_nobody` waits for a server that is being stopped.
 STOPPING_PATIENCE_S = 60.0
-STOPPING_PAUSE_S = 0.02
+# Between two tries to have a lock.
+PAUSE_S = 0.02
 
 
 def open_lock(path: Path) -> int:
@@ -23,11 +25,18 @@ def open_lock(path: Path) -> int:
 
 
 @contextmanager
-def alone(path: Path) -> Generator[None]:
-    """Wait for a lock that only one process has at a time, and hold it."""
+def alone(path: Path, *, patience_s: float | None = None) -> Generator[None]:
+    """Wait for a lock that only one process has at a time, and hold it.
+
+    Raises:
+        TimeoutError: somebody else has had it for longer than `patience_s`.
+    """
     lock = open_lock(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if patience_s is None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        else:
+            _wait_for(lock, time.monotonic() + patience_s)
         yield
     finally:
         os.close(lock)
@@ -68,7 +77,15 @@ def share_with_nobody(lock: int) -> None:
                 "The embedded database is in use.",
                 hint="End the other sessions and workers that use it, then try again.",
             )
-        time.sleep(STOPPING_PAUSE_S)
+        time.sleep(PAUSE_S)
+
+
+def _wait_for(lock: int, deadline: float) -> None:
+    # A file lock cannot be waited for with a limit.
+    while not _taken_at_once(lock, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        time.sleep(PAUSE_S)
 
 
 def _taken_at_once(lock: int, how: int) -> bool:

@@ -39,11 +39,12 @@ OF_WORKERS = (
     "worker_idle_s",
 )
 OF_PROVIDERS = re.compile(
-    r"(?!DRAMATIS_).+_(KEY|TOKEN|BASE_URL|API_BASE)|(AWS|GOOGLE|AZURE)_.+"
+    r"(?!DRAMATIS_).+_(API_KEY|API_TOKEN|BASE_URL|API_BASE)|(AWS|GOOGLE|AZURE|SNOWFLAKE)_.+"
+    r"|ANTHROPIC_AUTH_TOKEN|HF_TOKEN|HEROKU_INFERENCE_KEY|VERCEL_OIDC_TOKEN"
     r"|(?i:(HTTPS?|ALL|NO)_PROXY)"
 )
-# By which a command finds itself, and its login.
-OF_COMMANDS = ("PATH", "HOME")
+# By which a command finds itself and its logins. An editor's differ from window to window.
+OF_COMMANDS = re.compile(r"PATH|HOME|(?!DRAMATIS_|VSCODE_).+_(KEY|TOKEN)")
 
 
 def _absolute(path: Path) -> Path:
@@ -337,12 +338,22 @@ class Settings(BaseSettings):
     def worker_digest(self) -> str:
         """Tell workers apart that run jobs with other settings or keys, and say none of them."""
         ours = {name: _written(name, getattr(self, name)) for name in OF_WORKERS}
-        theirs = {name: value for name, value in os.environ.items() if OF_PROVIDERS.fullmatch(name)}
-        if self.runner_command is not None:
-            theirs |= {name: os.environ.get(name, "") for name in OF_COMMANDS}
+        kinds = [OF_PROVIDERS] if self.runner_command is None else [OF_PROVIDERS, OF_COMMANDS]
+        theirs = {
+            name: value
+            for name, value in os.environ.items()
+            if any(kind.fullmatch(name) for kind in kinds)
+        }
         # One that was started before an upgrade does not run what the new version invokes.
         whole = [version("dramatis-mcp"), sys.executable, ours, theirs]
         return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+    def runner_digest(self) -> str:
+        """Tell apart on what jobs run: which command, or models of whom."""
+        whose = self.runner_command or ()
+        if self.model is not None:
+            whose = (self.model_url or self.model.partition(":")[0],)
+        return sha256(json.dumps(whose).encode()).hexdigest()
 
     @property
     def linger(self) -> timedelta:

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 DRAIN_S = 300
 USUAL_PACE = Pace()
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+# Signals, until it leaves without tidying up.
+ENOUGH = 3
 
 
 def work(
@@ -43,7 +45,9 @@ def work(
     drain_s: float = DRAIN_S,
     pace: Pace = USUAL_PACE,
 ) -> None:
-    """Run jobs until SIGTERM or SIGINT; a second one does not wait for those that run.
+    """Run jobs until SIGTERM or SIGINT.
+
+    A second one does not wait for those that run, and a third one for nothing at all.
 
     Args:
         on_demand: the lock of a worker that was started for a job. It runs jobs of its station
@@ -108,7 +112,7 @@ async def _work(
                 drain_s=drain_s,
                 idle_s=settings.worker_idle_s if on_demand is not None else None,
                 queues=[station.queue] if on_demand is not None else None,
-                adoption=_adoption(station, settings) if on_demand is not None else None,
+                adoption=_adoption(station) if on_demand is not None else None,
             )
             signals = to_the_end.enter_context(_hearing())
             if on_demand is not None:
@@ -124,15 +128,12 @@ async def _work(
                 start_worker(station, settings)
 
 
-def _adoption(station: Station, settings: Settings) -> Adoption:
+def _adoption(station: Station) -> Adoption:
     def abandoned(queues: Collection[str]) -> Collection[str]:
         with station.looking():
             return station.abandoned(queues)
 
-    runners: list[RunnerKind] = ["model"]
-    if settings.runner_command is not None:
-        runners.append("command")
-    return Adoption(station.queue, abandoned, runners)
+    return Adoption(station.queue, abandoned)
 
 
 @contextmanager
@@ -144,13 +145,25 @@ def _hearing() -> Generator[AsyncIterator[signal.Signals]]:
         signal.signal(number, signal.SIG_IGN)
 
 
+async def _counted(
+    signals: AsyncIterator[signal.Signals],
+) -> AsyncGenerator[tuple[int, signal.Signals]]:
+    told = 0
+    async for received in signals:
+        told += 1
+        yield told, received
+
+
 @asynccontextmanager
 async def _told_to_stop(
     signals: AsyncIterator[signal.Signals], worker: Worker, presence: _Presence
 ) -> AsyncGenerator[TaskGroup]:
     async def listen() -> None:
-        async for received in signals:
+        async for told, received in _counted(signals):
             _log.info("%s: stopping", received.name)
+            if told == ENOUGH:
+                # Whatever it waits for, such as a database that does not answer, its leases end.
+                os._exit(128 + received)
             # First, so that for a job that it takes no more another worker is looked for.
             presence.told_to_go = True
             presence.end()

@@ -41,6 +41,7 @@ class Server:
         self.errors: list[bytes] = []
         self._lines: queue.Queue[bytes] = queue.Queue()
         self._number = 0
+        self._reads = True
         self._readers = [
             threading.Thread(target=self._read_output),
             threading.Thread(target=self._read_errors),
@@ -107,10 +108,16 @@ class Server:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
+    def stop_reading(self) -> None:
+        """Leave what it says where it is, after the next message."""
+        self._reads = False
+
     def _read_output(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put(line)
+            if not self._reads:
+                return
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None

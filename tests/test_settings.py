@@ -232,6 +232,8 @@ SAME_WORKER: list[dict[str, str]] = [
     {"DRAMATIS_LOG_LEVEL": "DEBUG"},
     {"TERM": "dumb"},
     {"PATH": "/opt/bin"},
+    {"GITHUB_TOKEN": "s3cret"},
+    {"VSCODE_GIT_IPC_AUTH_TOKEN": "s3cret"},
     {"MY_AWS_X": "1"},
 ]
 

@@ -5,8 +5,8 @@ import click
 from server.cli.options import Command, Given
 from server.cli.output import show
 
-TOLD = "It takes no more jobs, and goes when those that it runs have ended."
-SEVERAL = "They take no more jobs, and go when those that they run have ended."
+TOLD = "The worker takes no more jobs, and goes when those that it runs have ended."
+SEVERAL = "The workers take no more jobs, and go when those that they run have ended."
 NOT_HERE = "No worker that was started for your jobs is here."
 
 

@@ -1,8 +1,8 @@
 """Take up jobs whose worker is gone, and that nobody starts again as it was.
 
-Each set of settings and keys has a queue and a worker on demand of its own. After settings were
-changed, or Dramatis upgraded, nobody starts the earlier one any more, and its jobs would wait for
-ever.
+Each set of settings and keys has a queue and a worker on demand of its own. After a key was changed,
+or Dramatis upgraded, nobody starts the earlier one any more, and its jobs would wait for ever. They
+are taken by a worker that runs the same command, or models of the same provider or server.
 """
 
 from collections.abc import Callable, Collection
@@ -12,7 +12,6 @@ from time import monotonic
 import anyio.to_thread
 from sqlalchemy import text
 
-from server.jobs.shapes import RunnerKind
 from server.work import Work
 
 # For whoever has its settings to start it again: a status check of theirs does. Not longer, for a
@@ -26,44 +25,39 @@ class Adoption:
 
     Attributes:
         queue: its own.
-        abandoned: finds those among queues that are the owner's and have no worker.
-        runners: the kinds of jobs that it can run; others wait.
+        abandoned: finds those among queues that it could take care of and that have no worker.
     """
 
     queue: str
     abandoned: Callable[[Collection[str]], Collection[str]]
-    runners: Collection[RunnerKind]
     patience_s: float = PATIENCE_S
     _since: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def waits(self) -> bool:
-        """Whether there was something, when it looked last, that it will take."""
+        """Whether there was something, when it looked last, that it will take, or may have to."""
         return bool(self._since)
 
     async def look(self, work: Work) -> None:
         """Move what waits in queues that had no worker for a while into our own."""
-        mine = {"mine": self.queue, "runners": [*self.runners]}
-        others = (await work.session.scalars(_OTHERS, mine)).all()
+        others = (await work.session.scalars(_OTHERS, {"mine": self.queue})).all()
         gone = await anyio.to_thread.run_sync(self.abandoned, others) if others else ()
         now = monotonic()
         self._since = {queue: self._since.get(queue, now) for queue in gone}
         given_up = [queue for queue, since in self._since.items() if now - since >= self.patience_s]
         if given_up:
-            await work.session.execute(_MOVE, {**mine, "queues": given_up})
-            for queue in given_up:
-                del self._since[queue]
+            await work.session.execute(_MOVE, {"mine": self.queue, "queues": given_up})
 
 
+# What runs may turn out to be lost.
 _OTHERS = text("""
 SELECT DISTINCT queue FROM dramatis.persona_jobs
-WHERE status = 'pending' AND queue <> :mine AND runner = ANY(CAST(:runners AS text[]))
+WHERE status IN ('pending', 'running') AND queue <> :mine
 """)
 _MOVE = text("""
 WITH waiting AS (
   SELECT id, delivery_id FROM dramatis.persona_jobs
   WHERE status = 'pending' AND queue = ANY(CAST(:queues AS text[]))
-    AND runner = ANY(CAST(:runners AS text[]))
   ORDER BY id FOR UPDATE
 ), moved AS (
   UPDATE dramatis.persona_jobs job SET queue = :mine FROM waiting WHERE job.id = waiting.id

@@ -21,8 +21,9 @@ from db.session import BadDatabaseUrl, psycopg_url
 from server.errors import Unavailable
 from server.settings import Settings
 
-# Of the hashes in names.
-DIGITS = 12
+# Of the hashes in names. The queue announces jobs on a channel with the name of theirs, which may
+# have 40 bytes.
+DIGITS = 10
 LOG_BYTES = 1_000_000
 # On a busy machine it is a while until a worker hears that it is to go.
 PATIENCE_S = 5.0
@@ -46,6 +47,7 @@ class Station:
     Attributes:
         database: stands for the database, all of whose jobs operators' workers run.
         owner: stands for one login, machine, data root, tenant and database.
+        kin: stands for what the owner's jobs run on, too: which command, or whose models.
         queue: that of the jobs which the owner invoked with the same settings and keys. Each has a
             worker of its own, for a job must not meet the keys or the command of another.
     """
@@ -53,6 +55,7 @@ class Station:
     folder: Path
     database: str
     owner: str
+    kin: str
     queue: str
 
     @classmethod
@@ -61,10 +64,13 @@ class Station:
         url = _identity(settings)
         uid = os.getuid() if sys.platform != "win32" else 0
         tenant = settings.tenant.strip().lower()
-        owner = f"own-{_short(node(), str(uid), str(settings.data_root.resolve()), tenant, url)}"
+        # The embedded database is on one machine, whatever that is called today.
+        machine = node() if url else ""
+        owner = f"own-{_short(machine, str(uid), str(settings.data_root.resolve()), tenant, url)}"
         database = _short(url) if url else "embedded"
-        queue = f"{owner}-{settings.worker_digest()[:DIGITS]}"
-        return cls(settings.data_root / "workers", database, owner, queue)
+        kin = f"{owner}-{settings.runner_digest()[:DIGITS]}"
+        queue = f"{kin}-{settings.worker_digest()[:DIGITS]}"
+        return cls(settings.data_root / "workers", database, owner, kin, queue)
 
     @property
     def present(self) -> Path:
@@ -98,11 +104,11 @@ class Station:
             return not locks.is_free(self.present) or bool(self.held())
 
     def abandoned(self, queues: Collection[str]) -> set[str]:
-        """Find those of the owner's queues that no worker takes care of; only for who looks."""
+        """Find those of the same kin that no worker takes care of; only for who looks."""
         if not locks.is_free(self.present):
             return set()
-        ours = {one for one in queues if re.fullmatch(rf"{self.owner}-[0-9a-f]{{{DIGITS}}}", one)}
-        return {one for one in ours if locks.is_free(self._lock_of(one))}
+        kin = {one for one in queues if re.fullmatch(rf"{self.kin}-[0-9a-f]{{{DIGITS}}}", one)}
+        return {one for one in kin if locks.is_free(self._lock_of(one))}
 
     def held(self) -> list[Path]:
         """List the locks of the owner's workers on demand; only for who looks."""
@@ -118,8 +124,12 @@ class Station:
 
     @contextmanager
     def looking(self) -> Generator[None]:
-        """Be the only one who looks at the locks: who looks has them, and would count as here."""
-        with locks.alone(self.folder / "looking"):
+        """Be the only one who looks at the locks: who looks has them, and would count as here.
+
+        Raises:
+            TimeoutError: somebody else looks for too long, such as a process that is frozen.
+        """
+        with locks.alone(self.folder / "looking", patience_s=PATIENCE_S):
             yield
 
     def _lock_of(self, queue: str) -> Path:
@@ -173,33 +183,31 @@ def stop_workers(station: Station, *, patience_s: float = PATIENCE_S) -> int:
         How many there were.
 
     Raises:
-        WorkerNotStopped: one does not hear.
+        WorkerNotStopped: some do not hear; the others were told.
     """
     if not station.folder.is_dir():
         return 0
+    told: dict[Path, int] = {}
+    deadline = time.monotonic() + patience_s
     with station.looking():
-        held = station.held()
-        for lock in held:
-            _send_away(lock, time.monotonic() + patience_s)
-        return len(held)
-
-
-def _send_away(lock: Path, deadline: float) -> None:
-    """Tell a worker to go, and wait until it has let its lock go."""
-    told = None
-    while not locks.is_free(lock):
-        # One that was just started has not signed yet.
-        if told is None and (signed := lock.read_bytes()):
-            told = int(signed)
-            with suppress(ProcessLookupError):
-                os.kill(told, signal.SIGTERM)
-        if time.monotonic() > deadline:
-            raise WorkerNotStopped(
-                "A worker does not answer." if told is None else f"Worker {told} does not answer.",
-                hint="Look at the processes named `dramatis worker`, and end it.",
-            )
-        # A file lock cannot be waited for with a limit; this runs in a worker thread.
-        time.sleep(PAUSE_S)
+        all_of_them = here = station.held()
+        while here:
+            for lock in here:
+                # One that was just started has not signed yet.
+                if lock not in told and (signed := lock.read_bytes()):
+                    told[lock] = int(signed)
+                    with suppress(ProcessLookupError):
+                        os.kill(told[lock], signal.SIGTERM)
+            if time.monotonic() > deadline:
+                silent = ", ".join(str(told.get(lock, "one that starts")) for lock in here)
+                raise WorkerNotStopped(
+                    f"No answer from these workers: {silent}.",
+                    hint="Look at the processes, and end them.",
+                )
+            # A file lock cannot be waited for with a limit.
+            time.sleep(PAUSE_S)
+            here = [lock for lock in here if not locks.is_free(lock)]
+    return len(all_of_them)
 
 
 def _start(station: Station, settings: Settings) -> None:

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log
+from math import fsum, log
 
 from server.standards import folder
 from server.standards.documents import read_document
@@ -42,9 +42,10 @@ def scan(place: Place, queries: Sequence[str], filters: Filters, limit: int) -> 
     weights = {
         stem: log(1 + (len(there) - known[stem] + 0.5) / (known[stem] + 0.5)) for stem in wanted
     }
-    total = sum(weights.values())
+    # Exactly, for in another order the same numbers may come to a little more than all of them.
+    total = fsum(weights.values())
     found = [
-        Scanned(file, passage, line, sum(weights[stem] for stem in stems) / total)
+        Scanned(file, passage, line, fsum(weights[stem] for stem in stems) / total)
         for (file, passage, line, _), stems in zip(there, had, strict=True)
         if stems
     ]

@@ -74,5 +74,5 @@ def test_a_worker_that_was_started_for_a_job_can_be_told_to_go(cli: Cli):
             "The worker takes no more jobs, and goes when those that it runs have ended.\n",
         )
     )
-    assert again == {"status": "not_here"}
+    assert again == {"status": "not_here", "workers": 0}
     assert status == "complete"

@@ -14,6 +14,7 @@ from inline_snapshot import snapshot
 from pydantic import SecretStr
 
 from db import locks
+from server.jobs import starting
 from server.jobs.starting import (
     LOG_BYTES,
     Station,
@@ -179,7 +180,7 @@ def test_no_worker_is_started_for_jobs_that_it_would_not_run(station: Station, s
     other = station.queue[:-1] + ("0" if station.queue[-1] != "0" else "1")
     lock = held(station.folder / f"{other}.on-demand")
 
-    start_worker(station, settings, ["jobs", "own-elsewhere-0123456789ab", other])
+    start_worker(station, settings, ["jobs", "own-elsewhere-0123456789", other])
     os.close(lock)
 
     assert not station.log.exists()
@@ -187,9 +188,10 @@ def test_no_worker_is_started_for_jobs_that_it_would_not_run(station: Station, s
 
 def test_queues_are_abandoned_that_are_ours_and_have_no_worker(station: Station):
     os.close(station.attend())
-    other, another = (f"{station.owner}-{digit * 12}" for digit in "ab")
+    other, another = (f"{station.kin}-{digit * 10}" for digit in "ab")
     lock = held(station.folder / f"{other}.on-demand")
-    queues = [other, another, "jobs", f"{station.owner}-../../{'c' * 12}"]
+    unlike = f"{station.owner}-{'c' * 10}-{'d' * 10}"
+    queues = [other, another, "jobs", unlike, f"{station.kin}-../../{'c' * 10}"]
 
     with station.looking():
         found = station.abandoned(queues)
@@ -204,7 +206,11 @@ def test_queues_are_abandoned_that_are_ours_and_have_no_worker(station: Station)
 
 def test_every_worker_of_mine_is_told_to_go_and_no_other(station: Station):
     os.close(station.attend())
-    queues = [station.queue, f"{station.owner}-{'a' * 12}", f"own-{'b' * 12}-{'c' * 12}"]
+    queues = [
+        station.queue,
+        f"{station.owner}-{'a' * 10}-{'a' * 10}",
+        f"own-{'b' * 10}-{'c' * 10}-{'c' * 10}",
+    ]
     locks_of = [station.folder / f"{queue}.on-demand" for queue in queues]
 
     with ExitStack() as stack:
@@ -244,16 +250,46 @@ def test_a_worker_that_does_not_hear_is_told_once_and_is_an_error(station: Stati
         said, _ = deaf.communicate()
     os.close(lock)
 
-    whom = "Worker PID" if signs else "A worker"
+    whom = "PID" if signs else "one that starts"
     assert str(raised.value).replace(str(deaf.pid), "PID") == (
-        f"{whom} does not answer. Look at the processes named `dramatis worker`, and end it."
+        f"No answer from these workers: {whom}. Look at the processes, and end them."
     )
     assert said == (b"told\n" if signs else b"")
 
 
+def test_whoever_is_frozen_while_they_look_keeps_nobody_waiting_for_ever(
+    station: Station, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(starting, "PATIENCE_S", 0.05)
+    os.close(station.attend())
+    frozen = held(station.folder / "looking")
+
+    with pytest.raises(WorkerNotStarted) as raised:
+        start_worker(station, settings)
+    os.close(frozen)
+
+    assert str(raised.value) == snapshot(
+        "No worker can be started here: Connection timed out. The job waits. Start one by hand with `dramatis worker`."
+    )
+
+
+def test_the_embedded_database_is_the_same_whatever_its_machine_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    embedded, external = (
+        Settings(data_root=tmp_path),
+        Settings(data_root=tmp_path, database_url=NOWHERE),
+    )
+    before = [Station.of(one).owner for one in (embedded, external)]
+    monkeypatch.setattr(starting, "node", lambda: "renamed")
+    after = [Station.of(one).owner for one in (embedded, external)]
+
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
 def test_what_is_left_of_workers_of_long_ago_is_removed(station: Station, settings: Settings):
     os.close(station.attend())
-    long_ago, lately, busy = (f"{station.owner}-{digit * 12}" for digit in "abc")
+    long_ago, lately, busy = (f"{station.owner}-{digit * 10}" for digit in "abc")
     for queue in (long_ago, lately, busy):
         for ending in ("on-demand", "log"):
             station.folder.joinpath(f"{queue}.{ending}").touch()

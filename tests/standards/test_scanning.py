@@ -1,6 +1,6 @@
 import pytest
 from dirty_equals import IsFloat
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
@@ -141,6 +141,7 @@ def test_any_text_is_a_query(standards: Project, query: str):
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5), st.integers(1, 20))
+@example(["000", "01:NON", "00"], 1)
 def test_the_best_come_first_and_no_more_than_asked_for(
     tmp_path_factory: pytest.TempPathFactory, queries: list[str], limit: int
 ):

@@ -373,7 +373,7 @@ async def _listen(
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
 async def test_clients_hear_of_an_approval(placed: App, each_era: Any):
     draft = await proposed(placed, agent_of(placed))
-    person = Person(ElicitResult(action="accept", content={}))
+    person = Person(ElicitResult(action="accept", content={"decision": "approve"}))
     server = build(Opened(placed), toolsets=["standards"])
 
     async with listening(server, each_era, FLAKY_TESTS, person=person) as (client, heard):

@@ -141,6 +141,7 @@ def test_what_cannot_be_read_is_answered_with_what_is_wrong(start: Start, modern
         '{"jsonrpc": "2.0", "id": 1003, "method": "tools/list", "params": []}',
         '{"jsonrpc": "2.0", "id": 1004}',
         "[]",
+        *(f'{{"jsonrpc": "2.0", "id": {odd}, "method": "tools/list"}}' for odd in ("1.5", "null")),
     ]
     with start() as server:
         if not modern:
@@ -152,6 +153,7 @@ def test_what_cannot_be_read_is_answered_with_what_is_wrong(start: Start, modern
 
     no_unicode = "invalid: The message must be valid Unicode text: it has half of a surrogate pair."
     no_message = "invalid: This is no message of JSON-RPC 2.0."
+    no_id = "invalid: The id of a request is a text or a whole number."
     assert answers == [
         refused(
             None,
@@ -165,9 +167,22 @@ def test_what_cannot_be_read_is_answered_with_what_is_wrong(start: Start, modern
         refused(1003, INVALID_REQUEST, no_message),
         refused(1004, INVALID_REQUEST, no_message),
         refused(None, INVALID_REQUEST, no_message),
+        *[refused(None, INVALID_REQUEST, no_id)] * 2,
     ]
     assert found["isError"] is False
     assert server.errors == []
+
+
+def test_it_ends_although_nobody_reads_what_it_says(start: Start):
+    with start() as server:
+        server.initialize()
+        # More than pipes hold.
+        server.stop_reading()
+        for _ in range(100):
+            server.send("tools/list")
+        server.close_input()
+
+        assert server.process.wait(timeout=60) == 0
 
 
 def test_whoever_is_asked_and_answers_what_cannot_be_read_ends_the_call_that_asks(

@@ -8,6 +8,8 @@ from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream
 from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
 from mcp.shared.message import SessionMessage
 from mcp.types import (
+    INVALID_REQUEST,
+    ErrorData,
     JSONRPCError,
     JSONRPCMessage,
     JSONRPCNotification,
@@ -24,6 +26,13 @@ Outgoing = ContextSendStream[SessionMessage]
 
 # SPEC 3.6 has every answer within 10 seconds, also for whoever closes input after the last request.
 LEAVING_S = 10
+NO_REQUEST = JSONRPCError(
+    jsonrpc="2.0",
+    id=None,
+    error=ErrorData(
+        code=INVALID_REQUEST, message="invalid: The id of a request is a text or a whole number."
+    ),
+)
 
 
 class Conversation:
@@ -31,12 +40,16 @@ class Conversation:
 
     The SDK drops what it cannot read, and cancels what it works on when input ends: a client would
     wait for ever for the one, and lose the other.
+
+    Attributes:
+        over: set when nothing is read any more, nor waited for.
     """
 
     def __init__(self, read: Incoming, write: Outgoing, *, leaving_s: float = LEAVING_S) -> None:
         self._read = read
         self._write = write
         self._leaving_s = leaving_s
+        self.over = anyio.Event()
         self._unanswered: set[RequestId | None] = set()
         self._answered = anyio.Event()
 
@@ -44,6 +57,9 @@ class Conversation:
         """Yield what can be read. It ends when input has, and requests are answered or given up."""
         async for item in self._read:
             if isinstance(item, SessionMessage):
+                if _is_no_notice(item.message):
+                    await self._write.send(SessionMessage(NO_REQUEST))
+                    continue
                 self._note(item.message)
                 yield item
                 continue
@@ -59,6 +75,7 @@ class Conversation:
             while self._unanswered:
                 self._answered = anyio.Event()
                 await self._answered.wait()
+        self.over.set()
 
     async def send(self, item: SessionMessage, /) -> None:
         await self._write.send(item)
@@ -87,3 +104,9 @@ class Conversation:
     def _settle(self, number: RequestId | None) -> None:
         self._unanswered.discard(number)
         self._answered.set()
+
+
+def _is_no_notice(message: JSONRPCMessage) -> bool:
+    """Tell a request from a notification, for which the SDK takes one whose id it cannot use."""
+    is_notice = isinstance(message, JSONRPCNotification)
+    return is_notice and not message.method.startswith("notifications/")

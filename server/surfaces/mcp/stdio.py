@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 from mcp.server import MCPServer, NotificationOptions
@@ -43,15 +44,25 @@ async def _until_signalled(server: MCPServer[Attachment]) -> None:
                     await finished.wait()
                 os._exit(128 + number)
 
+    async def leave(over: anyio.Event) -> None:
+        # Nobody may read what is still to be written.
+        await over.wait()
+        await anyio.sleep(SHUTDOWN_S)
+        os._exit(0)
+
     async with anyio.create_task_group() as tasks:
         with anyio.CancelScope() as serving:
             tasks.start_soon(watch, serving)
-            await _serve(server, finished)
+            await _serve(server, finished, partial(tasks.start_soon, leave))
         if not received:
             tasks.cancel_scope.cancel()
 
 
-async def _serve(server: MCPServer[Attachment], finished: anyio.Event) -> None:
+async def _serve(
+    server: MCPServer[Attachment],
+    finished: anyio.Event,
+    began: Callable[[anyio.Event], object],
+) -> None:
     low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  # no public way
     options = low.create_initialization_options(NotificationOptions(resources_changed=True))
     # The streams are outside: leaving them waits for a line of input, cleaning up must not.
@@ -59,6 +70,7 @@ async def _serve(server: MCPServer[Attachment], finished: anyio.Event) -> None:
         try:
             async with low.lifespan(low) as attachment:
                 conversation = Conversation(read, write)
+                began(conversation.over)
                 messages = conversation.messages()
                 opening = await _answer_discovery(server, attachment, messages, conversation)
                 if opening is not None:
