@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from tempfile import TemporaryFile
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
@@ -86,12 +87,13 @@ class Output:
 
 @asynccontextmanager
 async def started(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+    command: Sequence[str], asked: str, folder: Path, environment: Mapping[str, str]
 ) -> AsyncGenerator[CommandProcess]:
     """Start a command in a group of processes of its own, and end all of it afterwards.
 
     Args:
         command: the program, by an absolute path or a name of the PATH, and its arguments.
+        asked: what it reads from its standard input.
 
     Raises:
         RunnerMissing: it cannot be started at all.
@@ -101,7 +103,7 @@ async def started(
     with ours:
         with watchers:
             whole = [_found(command[0], environment), *command[1:]]
-            process = await _watched(program, whole, folder, environment, watchers)
+            process = await _watched(program, whole, asked, folder, environment, watchers)
         try:
             yield CommandProcess(program, process, ours)
         finally:
@@ -113,6 +115,7 @@ async def started(
 async def _watched(
     program: str,
     command: Sequence[str],
+    asked: str,
     folder: Path,
     environment: Mapping[str, str],
     watchers: socket.socket,
@@ -120,13 +123,18 @@ async def _watched(
     python = [sys.executable, "-I", "-S", watching.__file__]
     arguments = [str(watchers.fileno()), environment.get("LC_CTYPE", "")]
     try:
-        return await anyio.open_process(
-            [*python, *arguments, *command],
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-            pass_fds=[watchers.fileno()],
-        )
+        # Not a pipe: it need not read all of it, or anything.
+        with TemporaryFile() as stdin:
+            stdin.write(asked.encode())
+            stdin.seek(0)
+            return await anyio.open_process(
+                [*python, *arguments, *command],
+                stdin=stdin,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+                pass_fds=[watchers.fileno()],
+            )
     except OSError as error:
         raise _missing(program, error.strerror or "no reason was given") from error
 

@@ -88,9 +88,9 @@ def command_runner(
         await reporting.step(_unsandboxed(job, program))
         async with (
             _folder(job.place) as folder,
-            started(command, folder, inherited) as process,
+            started(command, asked, folder, inherited) as process,
         ):
-            talk = _Talk(process, reporting, asked, spending)
+            talk = _Talk(process, reporting, spending)
             with anyio.move_on_after(seconds) as limit:
                 await talk.hold(grace_s)
         if limit.cancelled_caught:
@@ -139,17 +139,14 @@ class _Spending:
 
 
 class _Talk:
-    """A command that was asked something, and what it has said so far."""
+    """A command at work, and what it has said so far."""
 
-    def __init__(
-        self, process: CommandProcess, reporting: Reporting, asked: str, spending: _Spending
-    ) -> None:
+    def __init__(self, process: CommandProcess, reporting: Reporting, spending: _Spending) -> None:
         self._program = process.program
         self._process = process
         self._stdout = Output(process.watcher.stdout)
         self._stderr = Output(process.watcher.stderr)
         self._reporting = reporting
-        self._asked = asked
         self._spending = spending
         self._text: list[str] = []
         self._characters = 0
@@ -157,19 +154,16 @@ class _Talk:
         self._code = 0
 
     async def hold(self, grace_s: float) -> None:
-        """Ask, and listen until the command has ended or said too much.
+        """Listen until the command has ended or said too much.
 
         Raises:
             RunnerMissing: there is no such command.
         """
         try:
             async with anyio.create_task_group() as tasks:
-                asking = anyio.CancelScope()
-                tasks.start_soon(self._ask, asking)
                 tasks.start_soon(self._overhear)
                 tasks.start_soon(self._listen, tasks.cancel_scope)
                 self._code = await self._process.wait()
-                asking.cancel()
                 for output in (self._stdout, self._stderr):
                     output.end_when_silent(grace_s)
         except ExceptionGroup as group:
@@ -200,17 +194,6 @@ class _Talk:
             raise RunFailed(f"{self._program} printed nothing.{self._last_words()}")
         spent = self._spending
         return Outcome(text, spent.input_tokens, spent.output_tokens, None, estimated=True)
-
-    async def _ask(self, scope: anyio.CancelScope) -> None:
-        assert self._process.watcher.stdin is not None
-        async with self._process.watcher.stdin as stdin:
-            try:
-                with scope:
-                    await stdin.send(self._asked.encode())
-            except (anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
-                # It need not read all of it, or anything. anyio leaves the system's errors as they
-                # are where the pipe breaks and is not closed yet.
-                return
 
     async def _listen(self, scope: anyio.CancelScope) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")

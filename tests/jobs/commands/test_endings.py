@@ -26,7 +26,7 @@ import anyio
 from server.jobs.command_process import started
 
 async def main():
-    async with started(sys.argv[1:], Path.cwd(), {}) as command:
+    async with started(sys.argv[1:], "", Path.cwd(), {}) as command:
         async for piece in command.watcher.stdout:
             print(piece.decode(), end="", flush=True)
 

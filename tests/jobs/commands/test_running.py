@@ -1,5 +1,7 @@
 """What a command is given, and what becomes of all that it prints."""
 
+import asyncio
+import gc
 import os
 import signal
 import sys
@@ -199,3 +201,18 @@ async def test_a_large_error_output_keeps_nobody_waiting(job: RunJob):
     outcome = await ran(job, code)
 
     assert outcome.text == "done"
+
+
+async def test_a_command_that_ends_without_reading_all_leaves_no_error_that_nobody_hears(
+    job: RunJob,
+):
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    asked = but(job, request="x" * 10_000_000)
+
+    for _ in range(10):
+        assert (await ran(asked, "print('done')")).text == "done"
+    # Of a failure that nobody has asked for, the loop says so when it is forgotten.
+    gc.collect()
+
+    assert unheard == []
