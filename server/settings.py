@@ -20,23 +20,10 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 # What a worker runs jobs with. All else was decided when they were invoked, and is in their rows.
 OF_WORKERS = (
-    "model",
-    "model_url",
-    "model_key",
-    "model_key_file",
-    "model_price",
-    "model_s",
-    "runner_command",
-    "job_s",
-    "core_personas",
-    "standards_library",
-    "embedding_model",
-    "embedding_url",
-    "embedding_key",
-    "running_jobs",
-    "persona_jobs",
-    "worker_jobs",
-    "worker_idle_s",
+    *("model", "model_url", "model_key", "model_key_file", "model_price", "model_s"),
+    *("runner_command", "job_s", "core_personas", "standards_library"),
+    *("embedding_model", "embedding_url", "embedding_key"),
+    *("running_jobs", "persona_jobs", "worker_jobs", "worker_idle_s"),
 )
 OF_PROVIDERS = re.compile(
     r"(?!DRAMATIS_).+_(API_KEY|API_TOKEN|BASE_URL|API_BASE)|(AWS|GOOGLE|AZURE|SNOWFLAKE)_.+"
