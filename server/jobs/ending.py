@@ -152,7 +152,7 @@ WITH open AS (
     status = :status, error = :error, error_code = :code, lease_until = NULL,
     finished_at = clock_timestamp()
   FROM open WHERE job.id = open.id RETURNING job.*
-)"""  # noqa: S608
+)"""  # noqa: S608  # of texts of our own
     + _SETTLED
     + """
 SELECT id, persona, partial, delivery_id,
@@ -167,7 +167,7 @@ WITH ended AS (
     percent = CASE WHEN CAST(:status AS text) = 'complete' THEN 100 ELSE percent END,
     finished_at = clock_timestamp()
   WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING *
-)"""  # noqa: S608
+)"""  # noqa: S608  # of texts of our own
     + _SETTLED
     + "SELECT id FROM ended"
 )

@@ -232,7 +232,7 @@ def _spawn(station: Station, settings: Settings, lock: int) -> None:
     # By a shell that ends at once, so that the worker is no child whose end we had to wait for.
     detached = ["/bin/sh", "-c", '"$@" &', "sh"]
     try:
-        subprocess.run(  # noqa: S603
+        subprocess.run(  # noqa: S603  # the shell's own text is fixed, and the rest are arguments
             [*detached, *program, "worker", "--on-demand", str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -54,6 +54,7 @@ def become(command: list[str], worker: int, ctype: str) -> None:
             os.putenv("LC_CTYPE", ctype)
         else:
             os.unsetenv("LC_CTYPE")
+        # The operator's command, and no shell is to read it.
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:
         os.write(worker, f"errno {error.errno}\n".encode())
@@ -65,6 +66,7 @@ def end_without(worker: int) -> None:
     """End the whole group, this process included, once the worker is gone. It sends nothing."""
     os.read(worker, 1)
     os.killpg(os.getpid(), signal.SIGTERM)
+    # For those who tidy up; this thread has nothing else to do.
     time.sleep(GRACE_S)
     os.killpg(os.getpid(), signal.SIGKILL)
 
