@@ -84,7 +84,7 @@ async def open_queue(app: App, run: Run, jobs: int) -> AsyncGenerator[procrastin
     connector = procrastinate.PsycopgConnector(
         conninfo=url.render_as_string(hide_password=False),
         kwargs={"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE},
-        configure=_configure,
+        configure=configure,
         min_size=1,
         max_size=max(2, min(jobs, 8)),
         # How long a fetch waits for a database that is away.
@@ -101,6 +101,7 @@ async def open_queue(app: App, run: Run, jobs: int) -> AsyncGenerator[procrastin
         yield queue
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
+async def configure(connection: AsyncConnection[Any]) -> None:
+    """Have a connection find the queue's tables, whose functions name them without a schema."""
     await connection.execute(f"SET search_path TO {SEARCH_PATH}")
     await connection.commit()

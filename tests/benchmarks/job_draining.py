@@ -10,9 +10,8 @@ from typing import Any
 import anyio
 import procrastinate
 from procrastinate.worker import Worker
-from psycopg import AsyncConnection
 
-from db.session import SEARCH_PATH
+from server.jobs.fetching import configure
 from server.jobs.leases import Pace
 from server.jobs.running import Outcome, Reporting, RunJob
 from tests.benchmarks.job_bench import Bench, bench
@@ -72,7 +71,7 @@ async def _invoke(made: Bench, jobs: int) -> None:
 async def _bare(made: Bench, jobs: int) -> float:
     url = made.app.database.engine.url.set(drivername="postgresql")
     connector = procrastinate.PsycopgConnector(
-        conninfo=url.render_as_string(hide_password=False), configure=_configure
+        conninfo=url.render_as_string(hide_password=False), configure=configure
     )
     queue = procrastinate.App(connector=connector)
     done, over = _countdown(jobs)
@@ -108,8 +107,3 @@ def _countdown(jobs: int) -> tuple[Callable[[], None], anyio.Event]:
             over.set()
 
     return done, over
-
-
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(f"SET search_path TO {SEARCH_PATH}")
-    await connection.commit()

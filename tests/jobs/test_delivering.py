@@ -1,16 +1,14 @@
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID
 
 import procrastinate
 import pytest
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from psycopg import AsyncConnection
 from sqlalchemy import text
 
-from db.session import SEARCH_PATH
 from server.jobs.delivering import TASK, deliver
+from server.jobs.fetching import configure
 from server.jobs.service import cancel_job
 from server.jobs.shapes import JobPending, Priority
 from server.work import App, Caller, Work
@@ -22,11 +20,6 @@ pytestmark = pytest.mark.anyio
 
 ANY_ORDER: list[Priority] = ["low", "high", "normal", "high", "low", "normal"]
 DELIVERED = [1, 3, 2, 5, 0, 4]
-
-
-async def configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(f"SET search_path TO {SEARCH_PATH}")
-    await connection.commit()
 
 
 @pytest.fixture
